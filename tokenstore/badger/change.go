@@ -1,0 +1,103 @@
+package badger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	badgerdb "github.com/dgraph-io/badger/v4"
+)
+
+// maxGroup is how many changes are committed together at the most.
+const maxGroup = 512
+
+// change is one call that writes.
+//
+// One goroutine commits for all of them: it takes the changes that wait, applies each in order inside one transaction,
+// commits, syncs once and then answers each caller. So racing compare-and-swaps of one record meet in order, need no
+// retries, and the cost of the sync, which is all the cost there is, is shared.
+type change struct {
+	ctx context.Context
+
+	// apply reads and writes through the transaction. It must do all its checks before its first write, for what it has
+	// written stays even if it returns an error.
+	apply func(txn *badgerdb.Txn) error
+
+	// durable is called after the commit and before the caller hears of it; nil for nothing to do.
+	durable func()
+
+	err    error
+	answer chan error
+}
+
+// update applies a change and waits until it is durable.
+func (s *Store) update(ctx context.Context, apply func(txn *badgerdb.Txn) error, durable func()) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.open.RUnlock()
+	c := &change{ctx: ctx, apply: apply, durable: durable, answer: make(chan error, 1)}
+	select {
+	case s.changes <- c:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-c.answer:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the commit: %w", ctx.Err())
+	}
+}
+
+func (s *Store) commitLoop() {
+	group := make([]*change, 0, maxGroup)
+	for first := range s.changes {
+		group = append(group[:0], first)
+	gather:
+		for len(group) < maxGroup {
+			select {
+			case next, ok := <-s.changes:
+				if !ok {
+					break gather
+				}
+				group = append(group, next)
+			default:
+				break gather
+			}
+		}
+		s.commit(group)
+		clear(group)
+	}
+}
+
+// commit makes a group of changes durable and answers their callers. If the commit fails, it fails for all of them: also
+// for one that lost its compare-and-swap, since it may have lost to one that now isn't there.
+func (s *Store) commit(group []*change) {
+	txn := s.db.NewTransaction(true)
+	defer txn.Discard()
+	for _, c := range group {
+		if c.err = c.ctx.Err(); c.err != nil {
+			continue // the caller has gone; a change that nobody hears of is better not made
+		}
+		c.err = c.apply(txn)
+		if errors.Is(c.err, badgerdb.ErrTxnTooBig) && len(group) > 1 {
+			txn.Discard()
+			s.commit(group[:len(group)/2])
+			s.commit(group[len(group)/2:])
+			return
+		}
+	}
+	if err := txn.Commit(); err != nil {
+		for _, c := range group {
+			c.answer <- fmt.Errorf("committing to the Badger store: %w", err)
+		}
+		return
+	}
+	for _, c := range group {
+		if c.err == nil && c.durable != nil {
+			c.durable()
+		}
+		c.answer <- c.err
+	}
+}
