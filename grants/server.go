@@ -22,8 +22,8 @@ type Config struct {
 	// Issuer is the iss of access tokens (RFC 8414 §2).
 	Issuer string
 
-	// TokenEndpoint is the URL of the token endpoint; client assertions may name it as their audience.
-	TokenEndpoint string
+	// TokenEndpoints are the URLs of the token endpoint; client assertions may name one as their audience.
+	TokenEndpoints []string
 
 	Clients []*Client
 	Users   []*User
@@ -93,7 +93,7 @@ func New(ctx context.Context, config Config, store tokenstore.Store) (*Server, e
 	if s.random == nil {
 		s.random = rand.Reader
 	}
-	s.assertionAudience = []string{config.Issuer, config.TokenEndpoint}
+	s.assertionAudience = append([]string{config.Issuer}, config.TokenEndpoints...)
 	s.throttle = newThrottle(s.clock)
 	for _, client := range config.Clients {
 		s.clients[client.ID] = client
