@@ -63,7 +63,7 @@ func (c *Claims) set(name string, value jsontext.Value) (ok bool) {
 	case "scope":
 		var scope string
 		if scope, ok = text(value); ok {
-			c.Scopes = strings.Fields(scope)
+			c.Scopes = strings.FieldsFunc(scope, func(r rune) bool { return r == ' ' }) // RFC 6749 §3.3: no other white space
 		}
 	case "aud":
 		if value.Kind() == jsontext.KindString {

@@ -77,9 +77,22 @@ func NewKey(private crypto.Signer, algorithm Algorithm) (*Key, error) {
 	if key.signer, err = jws.NewSigner(jwa.SignatureAlgorithm(key.Algorithm)); err != nil {
 		return nil, fmt.Errorf("algorithm %s: %w", key.Algorithm, err)
 	}
+	if err := key.tryOut(); err != nil {
+		return nil, err
+	}
 	header := fmt.Sprintf(`{"typ":"at+jwt","alg":%q,"kid":%q}`, key.Algorithm, key.ID)
 	key.header = base64.RawURLEncoding.EncodeToString([]byte(header)) + "."
 	return key, nil
+}
+
+// tryOut makes sure that the two halves of the key belong together. A file may hold any numbers.
+func (k *Key) tryOut() error {
+	input := []byte("trial")
+	signature, err := k.sign(input)
+	if err != nil || !k.verify(input, signature) {
+		return errors.New("the private key is not sound: it makes no signature that its public key verifies")
+	}
+	return nil
 }
 
 // NewPublicKey takes a public key (*ecdsa.PublicKey, *rsa.PublicKey or ed25519.PublicKey) into use, for verifying only.
@@ -106,16 +119,16 @@ func NewPublicKey(public crypto.PublicKey, algorithm Algorithm) (*Key, error) {
 func fits(public crypto.PublicKey) (Algorithm, int, error) {
 	switch key := public.(type) {
 	case *ecdsa.PublicKey:
-		if _, err := key.ECDH(); err != nil {
-			return "", 0, fmt.Errorf("the key's point is not on its curve: %w", err)
+		if key.Curve != elliptic.P256() && key.Curve != elliptic.P384() {
+			return "", 0, fmt.Errorf("curve %s is not one of P-256 and P-384", key.Curve.Params().Name)
 		}
-		switch key.Curve {
-		case elliptic.P256():
-			return ES256, 64, nil
-		case elliptic.P384():
+		if _, err := key.ECDH(); err != nil {
+			return "", 0, errors.New("the key's point is not on its curve")
+		}
+		if key.Curve == elliptic.P384() {
 			return ES384, 96, nil
 		}
-		return "", 0, fmt.Errorf("curve %s is not one of P-256 and P-384", key.Curve.Params().Name)
+		return ES256, 64, nil
 	case *rsa.PublicKey:
 		if bits := key.N.BitLen(); bits < minRSABits || bits > maxRSABits {
 			return "", 0, fmt.Errorf("the RSA key has %d bits, it must have %d to %d", bits, minRSABits, maxRSABits)
@@ -125,6 +138,9 @@ func fits(public crypto.PublicKey) (Algorithm, int, error) {
 		}
 		return RS256, key.Size(), nil
 	case ed25519.PublicKey:
+		if len(key) != ed25519.PublicKeySize {
+			return "", 0, fmt.Errorf("the Ed25519 key has %d bytes, it must have %d", len(key), ed25519.PublicKeySize)
+		}
 		return EdDSA, ed25519.SignatureSize, nil
 	default:
 		return "", 0, fmt.Errorf("a key of type %T is not one of ECDSA, RSA and Ed25519", public)

@@ -2,6 +2,7 @@ package accesstoken
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
@@ -9,11 +10,12 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/lestrrat-go/jwx/v2/jwk"
 )
 
 // ParsePrivateKeys reads the private keys in a file's content: PEM blocks (PKCS #8, PKCS #1 or SEC 1, certificates between
-// them are skipped), one JWK, or a JWK set. The algorithm may be empty, see NewKey.
+// them are skipped), one JWK, or a JWK set. The algorithm may be empty: then it is what a JWK says, or see NewKey.
 func ParsePrivateKeys(content []byte, algorithm Algorithm) ([]*Key, error) {
 	raws, err := parseKeys(content)
 	if err != nil {
@@ -21,11 +23,14 @@ func ParsePrivateKeys(content []byte, algorithm Algorithm) ([]*Key, error) {
 	}
 	keys := make([]*Key, 0, len(raws))
 	for _, raw := range raws {
-		private, ok := raw.(crypto.Signer)
+		private, ok := raw.key.(crypto.Signer)
 		if !ok {
-			return nil, fmt.Errorf("it holds a key of type %T where a private key is needed", raw)
+			return nil, fmt.Errorf("it holds a key of type %T where a private key is needed", raw.key)
 		}
-		key, err := NewKey(private, algorithm)
+		if raw.algorithm != "" && algorithm != "" && raw.algorithm != algorithm {
+			return nil, fmt.Errorf("it holds a key for %s where one for %s is needed", raw.algorithm, algorithm)
+		}
+		key, err := NewKey(private, cmp.Or(algorithm, raw.algorithm))
 		if err != nil {
 			return nil, err
 		}
@@ -43,10 +48,11 @@ func ParsePublicKeys(content []byte) ([]*Key, error) {
 	}
 	keys := make([]*Key, 0, len(raws))
 	for _, raw := range raws {
-		if private, ok := raw.(crypto.Signer); ok {
-			raw = private.Public()
+		public := raw.key
+		if private, ok := public.(crypto.Signer); ok {
+			public = private.Public()
 		}
-		key, err := NewPublicKey(raw, "")
+		key, err := NewPublicKey(public, raw.algorithm)
 		if err != nil {
 			return nil, err
 		}
@@ -55,8 +61,14 @@ func ParsePublicKeys(content []byte) ([]*Key, error) {
 	return keys, nil
 }
 
-// parseKeys returns at least one raw key.
-func parseKeys(content []byte) (keys []any, err error) {
+// rawKey is a key as a file holds it: its type is one of the standard library's.
+type rawKey struct {
+	key       any
+	algorithm Algorithm // what a JWK says of itself; empty if it says nothing
+}
+
+// parseKeys returns at least one key.
+func parseKeys(content []byte) (keys []rawKey, err error) {
 	content = bytes.TrimSpace(content)
 	switch {
 	case bytes.HasPrefix(content, []byte("{")):
@@ -67,28 +79,38 @@ func parseKeys(content []byte) (keys []any, err error) {
 		return nil, errors.New("it is neither PEM nor a JSON Web Key")
 	}
 	if err == nil && len(keys) == 0 {
-		err = errors.New("it holds no key")
+		err = errors.New("it holds no key for signatures")
 	}
 	return keys, err
 }
 
-func parseJWKs(content []byte) ([]any, error) {
+// parseJWKs reads a JWK or a JWK set. Keys for encryption are skipped.
+func parseJWKs(content []byte) (keys []rawKey, err error) {
+	notValid := errors.New("it is not a valid JSON Web Key") // an error of the libraries may quote the key
+	if err := eachMember(content, func(string, jsontext.Value) error { return nil }); err != nil {
+		return nil, notValid
+	}
 	set, err := jwk.Parse(content)
 	if err != nil {
-		return nil, errors.New("it is not a valid JSON Web Key") // the library's error may quote the key
+		return nil, notValid
 	}
-	keys := make([]any, set.Len())
-	for i := range keys {
-		key, _ := set.Key(i)
-		if err := key.Raw(&keys[i]); err != nil {
-			return nil, fmt.Errorf("key %d of the set (kty %s) can't be used", i+1, key.KeyType())
+	for i := range set.Len() {
+		parsed, _ := set.Key(i)
+		if parsed.KeyUsage() == string(jwk.ForEncryption) {
+			continue
 		}
+		raw := rawKey{algorithm: Algorithm(parsed.Algorithm().String())}
+		if err := parsed.Raw(&raw.key); err != nil {
+			return nil, fmt.Errorf("key %d of the set (kty %s) can't be used", i+1, parsed.KeyType())
+		}
+		keys = append(keys, raw)
 	}
 	return keys, nil
 }
 
-func parsePEM(content []byte) (keys []any, err error) {
-	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+func parsePEM(content []byte) (keys []rawKey, err error) {
+	block, rest := pem.Decode(content)
+	for ; block != nil; block, rest = pem.Decode(rest) {
 		var key any
 		switch block.Type {
 		case "PRIVATE KEY":
@@ -107,7 +129,10 @@ func parsePEM(content []byte) (keys []any, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("its PEM block %q can't be read: %s", block.Type, strings.TrimPrefix(err.Error(), "x509: "))
 		}
-		keys = append(keys, key)
+		keys = append(keys, rawKey{key: key})
+	}
+	if bytes.Contains(rest, []byte("-----BEGIN")) {
+		return nil, errors.New("its last PEM block is cut off or damaged")
 	}
 	return keys, nil
 }

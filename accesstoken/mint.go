@@ -19,6 +19,9 @@ func (k *Key) Mint(c *Claims) (string, error) {
 		return "", fmt.Errorf("writing the token's claims: %w", err)
 	}
 	size := len(k.header) + base64.RawURLEncoding.EncodedLen(len(payload)) + 1 + base64.RawURLEncoding.EncodedLen(k.signatureSize)
+	if size > MaxLength {
+		return "", fmt.Errorf("the token would have %d bytes, more than %d", size, MaxLength)
+	}
 	token := make([]byte, 0, size)
 	token = append(token, k.header...)
 	token = base64.RawURLEncoding.AppendEncode(token, payload)
@@ -37,15 +40,15 @@ func appendClaims(b []byte, c *Claims) ([]byte, error) {
 	w.audience(c.Audience)
 	w.text("client_id", c.ClientID)
 	w.text("azp", c.ClientID)
-	w.text("aut", c.UserType)
+	w.optionalText("aut", c.UserType)
 	w.seconds("iat", c.IssuedAt.Unix())
-	w.seconds("nbf", c.NotBefore.Unix())
+	if !c.NotBefore.IsZero() {
+		w.seconds("nbf", c.NotBefore.Unix())
+	}
 	w.seconds("exp", c.Expiry.Unix())
 	w.text("jti", c.TokenID)
 	w.scope(c.Scopes)
-	if c.FamilyID != "" {
-		w.text("sid", c.FamilyID)
-	}
+	w.optionalText("sid", c.FamilyID)
 	return append(w.b, '}'), w.err
 }
 
@@ -74,6 +77,12 @@ func (w *claimWriter) quote(value string) {
 func (w *claimWriter) text(name, value string) {
 	w.name(name)
 	w.quote(value)
+}
+
+func (w *claimWriter) optionalText(name, value string) {
+	if value != "" {
+		w.text(name, value)
+	}
 }
 
 func (w *claimWriter) seconds(name string, value int64) {

@@ -8,6 +8,9 @@ import (
 // MaxLifetime is the longest life that a token may have left. A token with more wasn't made by a sound issuer.
 const MaxLifetime = 366 * 24 * time.Hour
 
+// clockSkew is how far the clock of whoever made a token may be ahead of this one. It lengthens no token's life.
+const clockSkew = 5 * time.Second
+
 // Verifier checks access tokens of one issuer.
 type Verifier struct {
 	// Issuer is what iss has to be, to the letter.
@@ -54,14 +57,15 @@ func (v Verifier) Authentic(token string, keys *KeySet) (*Claims, error) {
 	return c, nil
 }
 
-// checkTimes checks exp and nbf: a token is good from nbf on and until just before exp (RFC 7519 §4.1.4, §4.1.5).
+// checkTimes checks exp, nbf and iat: a token is good from nbf on and until just before exp (RFC 7519 §4.1.4, §4.1.5), and
+// wasn't made in the future.
 func (c *Claims) checkTimes(now time.Time) *Error {
 	switch {
 	case !now.Before(c.Expiry):
 		return refuse(Expired, "The token has expired.")
 	case c.Expiry.Sub(now) > MaxLifetime:
 		return refuse(BadClaims, "The token's exp is too far away.")
-	case c.NotBefore.After(now):
+	case c.NotBefore.After(now.Add(clockSkew)), c.IssuedAt.After(now.Add(clockSkew)):
 		return refuse(NotYetValid, "The token is not valid yet.")
 	}
 	return nil

@@ -43,8 +43,14 @@ func (r resolver) text(what, value string) (string, error) {
 	return resolved, nil
 }
 
+// maxValues is how many scopes or audiences there may be: they are in every session's record.
+const maxValues = 1000
+
 // texts resolves several values and checks each.
 func (r resolver) texts(what string, values []string, check func(string) error) ([]string, error) {
+	if len(values) > maxValues {
+		return nil, fmt.Errorf("%s: there are %d, more than %d", what, len(values), maxValues)
+	}
 	resolved := make([]string, 0, len(values))
 	for _, value := range values {
 		value, err := r.text(what, value)

@@ -9,6 +9,9 @@ import (
 //go:generate go tool msgp -file family.go -o family_gen.go -tests=false -io=false
 
 // Times are kept to the millisecond, as Unix time; the zero time is kept as 0.
+// A damaged record can't make the reader ask for more memory than there is.
+//msgp:limit arrays:4096 maps:64
+
 //msgp:shim time.Time as:int64 using:toMillis/fromMillis
 //msgp:replace uuid.UUID with:[16]byte
 

@@ -6,6 +6,12 @@ import (
 	"github.com/tinylib/msgp/msgp"
 )
 
+// Size limits for msgp deserialization
+const (
+	z224a5b1alimitArrays = 4096
+	z224a5b1alimitMaps   = 64
+)
+
 // MarshalMsg implements msgp.Marshaler
 func (z *Family) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
@@ -98,6 +104,10 @@ func (z *Family) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	if zb0001 > z224a5b1alimitMaps {
+		err = msgp.ErrLimitExceeded
+		return
+	}
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -137,6 +147,10 @@ func (z *Family) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Scopes")
 				return
 			}
+			if zb0002 > z224a5b1alimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Scopes) >= int(zb0002) {
 				z.Scopes = (z.Scopes)[:zb0002]
 			} else {
@@ -156,6 +170,10 @@ func (z *Family) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Audience")
 				return
 			}
+			if zb0003 > z224a5b1alimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
 			if cap(z.Audience) >= int(zb0003) {
 				z.Audience = (z.Audience)[:zb0003]
 			} else {
@@ -169,11 +187,27 @@ func (z *Family) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 			}
 		case "v":
-			z.CredentialDigest, bts, err = msgp.ReadBytesBytes(bts, z.CredentialDigest)
+			var zb0004 uint32
+			zb0004, bts, err = msgp.ReadBytesHeader(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "CredentialDigest")
 				return
 			}
+			if zb0004 > z224a5b1alimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if z.CredentialDigest == nil || uint32(cap(z.CredentialDigest)) < zb0004 {
+				z.CredentialDigest = make([]byte, zb0004)
+			} else {
+				z.CredentialDigest = z.CredentialDigest[:zb0004]
+			}
+			if uint32(len(bts)) < zb0004 {
+				err = msgp.ErrShortBytes
+				return
+			}
+			copy(z.CredentialDigest, bts[:zb0004])
+			bts = bts[zb0004:]
 		case "g":
 			z.Generation, bts, err = msgp.ReadUint32Bytes(bts)
 			if err != nil {
@@ -187,11 +221,27 @@ func (z *Family) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "n":
-			z.SealedSuccessor, bts, err = msgp.ReadBytesBytes(bts, z.SealedSuccessor)
+			var zb0005 uint32
+			zb0005, bts, err = msgp.ReadBytesHeader(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "SealedSuccessor")
 				return
 			}
+			if zb0005 > z224a5b1alimitArrays {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if z.SealedSuccessor == nil || uint32(cap(z.SealedSuccessor)) < zb0005 {
+				z.SealedSuccessor = make([]byte, zb0005)
+			} else {
+				z.SealedSuccessor = z.SealedSuccessor[:zb0005]
+			}
+			if uint32(len(bts)) < zb0005 {
+				err = msgp.ErrShortBytes
+				return
+			}
+			copy(z.SealedSuccessor, bts[:zb0005])
+			bts = bts[zb0005:]
 		case "j":
 			bts, err = msgp.ReadExactBytes(bts, (z.AccessTokenID)[:])
 			if err != nil {
@@ -200,53 +250,53 @@ func (z *Family) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			}
 		case "x":
 			{
-				var zb0004 int64
-				zb0004, bts, err = msgp.ReadInt64Bytes(bts)
+				var zb0006 int64
+				zb0006, bts, err = msgp.ReadInt64Bytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "AccessExpiry")
 					return
 				}
-				z.AccessExpiry = fromMillis(zb0004)
+				z.AccessExpiry = fromMillis(zb0006)
 			}
 		case "b":
-			{
-				var zb0005 int64
-				zb0005, bts, err = msgp.ReadInt64Bytes(bts)
-				if err != nil {
-					err = msgp.WrapError(err, "CreatedAt")
-					return
-				}
-				z.CreatedAt = fromMillis(zb0005)
-			}
-		case "r":
-			{
-				var zb0006 int64
-				zb0006, bts, err = msgp.ReadInt64Bytes(bts)
-				if err != nil {
-					err = msgp.WrapError(err, "RotatedAt")
-					return
-				}
-				z.RotatedAt = fromMillis(zb0006)
-			}
-		case "e":
 			{
 				var zb0007 int64
 				zb0007, bts, err = msgp.ReadInt64Bytes(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "IdleExpiry")
+					err = msgp.WrapError(err, "CreatedAt")
 					return
 				}
-				z.IdleExpiry = fromMillis(zb0007)
+				z.CreatedAt = fromMillis(zb0007)
 			}
-		case "m":
+		case "r":
 			{
 				var zb0008 int64
 				zb0008, bts, err = msgp.ReadInt64Bytes(bts)
 				if err != nil {
+					err = msgp.WrapError(err, "RotatedAt")
+					return
+				}
+				z.RotatedAt = fromMillis(zb0008)
+			}
+		case "e":
+			{
+				var zb0009 int64
+				zb0009, bts, err = msgp.ReadInt64Bytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "IdleExpiry")
+					return
+				}
+				z.IdleExpiry = fromMillis(zb0009)
+			}
+		case "m":
+			{
+				var zb0010 int64
+				zb0010, bts, err = msgp.ReadInt64Bytes(bts)
+				if err != nil {
 					err = msgp.WrapError(err, "AbsoluteExpiry")
 					return
 				}
-				z.AbsoluteExpiry = fromMillis(zb0008)
+				z.AbsoluteExpiry = fromMillis(zb0010)
 			}
 		default:
 			bts, err = msgp.Skip(bts)

@@ -1,6 +1,8 @@
 package tokenstore
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,8 +54,21 @@ func (r Revocation) Merge(other Revocation) Revocation {
 	return r
 }
 
-// Encode returns the revocation's binary form, see Family.Encode.
-func (r *Revocation) Encode() ([]byte, error) { return r.MarshalMsg(nil) }
+// Encode returns the revocation's binary form, see Family.Encode. A revocation of no known kind is an error: nobody would
+// heed it.
+func (r *Revocation) Encode() ([]byte, error) {
+	if err := r.checkKind(); err != nil {
+		return nil, err
+	}
+	return r.MarshalMsg(nil)
+}
+
+func (r *Revocation) checkKind() error {
+	if r.Kind < RevokedToken || r.Kind > RevokedClient {
+		return fmt.Errorf("unknown kind of revocation %d", r.Kind)
+	}
+	return nil
+}
 
 // DecodeRevocation reads what Encode wrote.
 func DecodeRevocation(encoded []byte) (Revocation, error) {
@@ -62,5 +77,8 @@ func DecodeRevocation(encoded []byte) (Revocation, error) {
 	if err != nil {
 		return Revocation{}, err
 	}
-	return revocation, trailing(rest)
+	if err := errors.Join(revocation.checkKind(), trailing(rest)); err != nil {
+		return Revocation{}, err
+	}
+	return revocation, nil
 }

@@ -42,6 +42,47 @@ func BenchmarkRotateFamily(b *testing.B) {
 	}
 }
 
+// BenchmarkRevoke measures durable revocations of access tokens, each of another one.
+func BenchmarkRevoke(b *testing.B) {
+	for _, goroutines := range []int{1, 64} {
+		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
+			store, err := badger.Open(badger.Options{Directory: b.TempDir()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() {
+				if err := store.Close(); err != nil {
+					b.Error(err)
+				}
+			})
+			b.ReportAllocs()
+			b.ResetTimer()
+			done := make(chan error, goroutines)
+			for g := range goroutines {
+				go func() { done <- revokeInTurn(b, store, b.N/goroutines+min(1, max(0, b.N%goroutines-g))) }()
+			}
+			for range goroutines {
+				if err := <-done; err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "commits/s")
+		})
+	}
+}
+
+func revokeInTurn(b *testing.B, store *badger.Store, times int) error {
+	for range times {
+		revocation := tokenstore.Revocation{
+			Kind: tokenstore.RevokedToken, ID: uuid.Must(uuid.NewV7()), ExpiresAt: time.Now().Add(time.Hour),
+		}
+		if err := store.Revoke(b.Context(), revocation); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func rotateInTurn(b *testing.B, store *badger.Store, times int) error {
 	current := &tokenstore.Family{
 		ID: uuid.Must(uuid.NewV7()), ClientID: "client", Subject: "admin", GrantType: "password",

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	badgerdb "github.com/dgraph-io/badger/v4"
+
+	"github.com/tokengateway/caddy-token-gateway/tokenstore"
 )
 
 // maxGroup is how many changes are committed together at the most.
@@ -19,8 +21,8 @@ const maxGroup = 512
 type change struct {
 	ctx context.Context
 
-	// apply reads and writes through the transaction. It must do all its checks before its first write, for what it has
-	// written stays even if it returns an error.
+	// apply reads and writes through the transaction. ErrConflict and ErrNotFound it returns before its first write, for
+	// the transaction goes on without it; after any other error nothing that it wrote is kept.
 	apply func(txn *badgerdb.Txn) error
 
 	// durable is called after the commit and before the caller hears of it; nil for nothing to do.
@@ -81,10 +83,10 @@ func (s *Store) commit(group []*change) {
 			continue // the caller has gone; a change that nobody hears of is better not made
 		}
 		c.err = c.apply(txn)
-		if errors.Is(c.err, badgerdb.ErrTxnTooBig) && len(group) > 1 {
+		if c.err != nil && !errors.Is(c.err, tokenstore.ErrConflict) && !errors.Is(c.err, tokenstore.ErrNotFound) {
+			// It failed half-way, or the transaction is full: start again with fewer, until it fails alone.
 			txn.Discard()
-			s.commit(group[:len(group)/2])
-			s.commit(group[len(group)/2:])
+			s.commitApart(group)
 			return
 		}
 	}
@@ -100,4 +102,14 @@ func (s *Store) commit(group []*change) {
 		}
 		c.answer <- c.err
 	}
+}
+
+// commitApart commits a group whose transaction was given up in two halves. A single change has failed for good.
+func (s *Store) commitApart(group []*change) {
+	if len(group) == 1 {
+		group[0].answer <- group[0].err
+		return
+	}
+	s.commit(group[:len(group)/2])
+	s.commit(group[len(group)/2:])
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	badgerdb "github.com/dgraph-io/badger/v4"
@@ -28,6 +29,9 @@ var formatKey = []byte("format")
 // clock; Badger's own only decides when the space is taken back, to the second.
 const ttlMargin = time.Minute
 
+// maxTTL is as good as never.
+const maxTTL = 100 * 365 * 24 * time.Hour
+
 func familyKey(id uuid.UUID) []byte { return append([]byte{familyPrefix}, id[:]...) }
 
 func revocationKey(r tokenstore.Revocation) []byte {
@@ -48,12 +52,12 @@ func (s *Store) CreateFamily(ctx context.Context, family *tokenstore.Family) err
 	if err != nil {
 		return fmt.Errorf("encoding family %s: %w", family.ID, err)
 	}
-	key := familyKey(family.ID)
+	key, keepUntil := familyKey(family.ID), family.KeepUntil()
 	return s.update(ctx, func(txn *badgerdb.Txn) error {
 		if err := absent(txn, key); err != nil {
 			return err
 		}
-		return s.set(txn, key, encoded, family.KeepUntil())
+		return s.set(txn, key, encoded, keepUntil)
 	}, nil)
 }
 
@@ -72,22 +76,21 @@ func (s *Store) RotateFamily(ctx context.Context, from, to *tokenstore.Family, r
 	if err != nil {
 		return fmt.Errorf("encoding family %s: %w", to.ID, err)
 	}
+	// A caller that gives up waiting may change what it gave us before the change is applied.
+	id, generation, secretHash, keepUntil := from.ID, from.Generation, from.SecretHash, to.KeepUntil()
+	revocations = slices.Clone(revocations)
 	return s.update(ctx, func(txn *badgerdb.Txn) error {
-		current, err := readFamily(txn, from.ID)
+		current, err := readFamily(txn, id)
 		if err != nil {
 			return err
 		}
-		if current.Generation != from.Generation || current.SecretHash != from.SecretHash {
+		if current.Generation != generation || current.SecretHash != secretHash {
 			return tokenstore.ErrConflict
 		}
-		merged, err := mergeAll(txn, revocations)
-		if err != nil {
+		if err := s.set(txn, familyKey(id), encoded, keepUntil); err != nil {
 			return err
 		}
-		return errors.Join(
-			s.set(txn, familyKey(to.ID), encoded, to.KeepUntil()),
-			s.setRevocations(txn, merged),
-		)
+		return s.record(txn, revocations)
 	}, func() { s.publish(revocations) })
 }
 
@@ -95,16 +98,12 @@ func (s *Store) RotateFamily(ctx context.Context, from, to *tokenstore.Family, r
 func (s *Store) Revoke(ctx context.Context, revocation tokenstore.Revocation) error {
 	revocations := []tokenstore.Revocation{revocation}
 	return s.update(ctx, func(txn *badgerdb.Txn) error {
-		merged, err := mergeAll(txn, revocations)
-		if err != nil {
-			return err
-		}
 		if revocation.Kind == tokenstore.RevokedFamily {
 			if err := txn.Delete(familyKey(revocation.ID)); err != nil {
 				return err
 			}
 		}
-		return s.setRevocations(txn, merged)
+		return s.record(txn, revocations)
 	}, func() { s.publish(revocations) })
 }
 
@@ -192,39 +191,43 @@ func readFamily(txn *badgerdb.Txn, id uuid.UUID) (*tokenstore.Family, error) {
 	if err != nil {
 		return nil, fmt.Errorf("damaged record of family %s: %w", id, err)
 	}
+	if family.ID != id {
+		return nil, fmt.Errorf("damaged record of family %s: it is that of family %s", id, family.ID)
+	}
 	return family, nil
 }
 
-// mergeAll returns the revocations as they are to be recorded: none takes back what one before it said.
-func mergeAll(txn *badgerdb.Txn, revocations []tokenstore.Revocation) ([]tokenstore.Revocation, error) {
-	var merged []tokenstore.Revocation
+// record writes revocations. None takes back what one before it said.
+func (s *Store) record(txn *badgerdb.Txn, revocations []tokenstore.Revocation) error {
 	for _, r := range revocations {
-		encoded, err := get(txn, revocationKey(r))
+		key := revocationKey(r)
+		before, err := readRevocation(txn, key)
 		if err == nil {
-			before, err := tokenstore.DecodeRevocation(encoded)
-			if err != nil {
-				return nil, fmt.Errorf("damaged revocation %x: %w", revocationKey(r), err)
-			}
 			r = r.Merge(before)
 		} else if !errors.Is(err, tokenstore.ErrNotFound) {
-			return nil, err
+			return err
 		}
-		merged = append(merged, r)
-	}
-	return merged, nil
-}
-
-func (s *Store) setRevocations(txn *badgerdb.Txn, revocations []tokenstore.Revocation) error {
-	for _, r := range revocations {
 		encoded, err := r.Encode()
 		if err != nil {
 			return fmt.Errorf("encoding a revocation: %w", err)
 		}
-		if err := s.set(txn, revocationKey(r), encoded, r.ExpiresAt); err != nil {
+		if err := s.set(txn, key, encoded, r.ExpiresAt); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func readRevocation(txn *badgerdb.Txn, key []byte) (tokenstore.Revocation, error) {
+	encoded, err := get(txn, key)
+	if err != nil {
+		return tokenstore.Revocation{}, err
+	}
+	revocation, err := tokenstore.DecodeRevocation(encoded)
+	if err != nil {
+		return tokenstore.Revocation{}, fmt.Errorf("damaged revocation %x: %w", key, err)
+	}
+	return revocation, nil
 }
 
 func (s *Store) publish(revocations []tokenstore.Revocation) {
@@ -235,7 +238,7 @@ func (s *Store) publish(revocations []tokenstore.Revocation) {
 
 // set writes a record that Badger may drop some time after its expiry.
 func (s *Store) set(txn *badgerdb.Txn, key, value []byte, expiry time.Time) error {
-	ttl := max(expiry.Sub(s.clock()), 0) + ttlMargin
+	ttl := min(max(expiry.Sub(s.clock()), 0), maxTTL) + ttlMargin
 	return txn.SetEntry(badgerdb.NewEntry(key, value).WithTTL(ttl))
 }
 
