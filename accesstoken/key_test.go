@@ -40,7 +40,8 @@ func TestGeneratedKeys(t *testing.T) {
 		})
 	}
 	t.Run("two are never the same", func(t *testing.T) {
-		if newKey(t, accesstoken.ES256).ID == newKey(t, accesstoken.ES256).ID {
+		one, another := newKey(t, accesstoken.ES256), newKey(t, accesstoken.ES256)
+		if one.ID == another.ID {
 			t.Fatal("two keys have one ID")
 		}
 	})

@@ -3,6 +3,7 @@ package accesstoken
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 )
 
 // KeySet is the keys that tokens are verified with. It doesn't change; who learns of new keys makes a new set.
@@ -30,6 +31,13 @@ func NewKeySet(keys ...*Key) *KeySet {
 
 // JWKS returns the JSON Web Key Set of the public keys (RFC 7517 §5). It is not to be changed.
 func (s *KeySet) JWKS() json.RawMessage { return s.jwks }
+
+// Algorithms are those of the set's keys, in the order of Algorithms.
+func (s *KeySet) Algorithms() []Algorithm {
+	return slices.DeleteFunc(slices.Clone(Algorithms), func(a Algorithm) bool {
+		return !slices.ContainsFunc(s.keys, func(k *Key) bool { return k.Algorithm == a })
+	})
+}
 
 // find returns the key that a token's header names. Without a key ID it must be the only one with the algorithm.
 func (s *KeySet) find(h header) (*Key, *Error) {

@@ -17,11 +17,7 @@ import (
 	"github.com/tokengateway/caddy-token-gateway/grants"
 )
 
-func init() {
-	caddy.RegisterModule(new(BearerAuth))
-	httpcaddyfile.RegisterHandlerDirective("bearer_auth", parseBearerAuth)
-	httpcaddyfile.RegisterDirectiveOrder("bearer_auth", httpcaddyfile.Before, "basic_auth")
-}
+func init() { caddy.RegisterModule(new(BearerAuth)) }
 
 // BearerAuth lets a request through if it carries a good access token of the oauth app (RFC 6750). A token that was revoked
 // is refused from the moment the revocation is answered.
@@ -190,9 +186,9 @@ func (h *BearerAuth) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return eachOption(d, func(name string) (err error) {
 		switch name {
 		case "scopes":
-			h.Scopes, err = checkedValues(d, checkScope)
+			h.Scopes, err = checkedValues(d, unlessSymbolic(checkScope))
 		case "audience":
-			h.Audience, err = checkedValues(d, checkAudience)
+			h.Audience, err = checkedValues(d, unlessSymbolic(checkAudience))
 		case "header":
 			header := new(ClaimHeader)
 			err = header.unmarshal(d)

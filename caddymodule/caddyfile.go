@@ -10,7 +10,15 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 )
 
-func init() { httpcaddyfile.RegisterGlobalOption("oauth", parseOAuthOption) }
+func init() {
+	httpcaddyfile.RegisterGlobalOption("oauth", parseOAuthOption)
+	httpcaddyfile.RegisterDirective("oauth_server", parseOAuthServer)
+	httpcaddyfile.RegisterHandlerDirective("bearer_auth", parseBearerAuth)
+	// Each goes right before basic_auth. So the token endpoint comes before a bearer_auth for the whole site, which would
+	// ask for a token where tokens are given out.
+	httpcaddyfile.RegisterDirectiveOrder("oauth_server", httpcaddyfile.Before, "basic_auth")
+	httpcaddyfile.RegisterDirectiveOrder("bearer_auth", httpcaddyfile.Before, "basic_auth")
+}
 
 // parseOAuthOption reads the global option oauth.
 func parseOAuthOption(d *caddyfile.Dispenser, existing any) (any, error) {
@@ -60,7 +68,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	option := func(name string) (err error) {
 		switch name {
 		case "issuer":
-			a.Issuer, err = checkedValue(d, checkIssuer)
+			a.Issuer, err = checkedValue(d, unlessSymbolic(checkIssuer))
 		case "store":
 			err = a.unmarshalStore(d)
 		case "signing":
@@ -149,7 +157,7 @@ func (a *AccessToken) unmarshal(d *caddyfile.Dispenser) error {
 		case "lifetime":
 			a.Lifetime, err = duration(d, checkAccessTokenLifetime)
 		case "audience":
-			a.Audience, err = checkedValues(d, checkAudience)
+			a.Audience, err = checkedValues(d, unlessSymbolic(checkAudience))
 		default:
 			err = unknownOption(d, name, "lifetime", "audience")
 		}
@@ -211,7 +219,7 @@ func (c *Client) unmarshal(d *caddyfile.Dispenser) error {
 		case "secret":
 			err = c.unmarshalSecret(d)
 		case "secret_hash":
-			c.SecretHash, err = checkedValue(d, checkHash)
+			c.SecretHash, err = checkedValue(d, unlessSymbolic(checkHash))
 		case "public_key_file":
 			c.PublicKeyFile, err = oneValue(d)
 		case "tls_client_subject":
@@ -224,17 +232,17 @@ func (c *Client) unmarshal(d *caddyfile.Dispenser) error {
 		case "grant_types":
 			c.GrantTypes, err = checkedValues(d, checkGrantType)
 		case "scopes":
-			c.Scopes, err = checkedValues(d, checkScope)
+			c.Scopes, err = checkedValues(d, unlessSymbolic(checkScope))
 		case "redirect_uris":
-			c.RedirectURIs, err = checkedValues(d, checkRedirectURI)
+			c.RedirectURIs, err = checkedValues(d, unlessSymbolic(checkRedirectURI))
 		case "cors_origins":
-			c.CORSOrigins, err = checkedValues(d, checkOrigin)
+			c.CORSOrigins, err = checkedValues(d, unlessSymbolic(checkOrigin))
 		case "access_token_lifetime":
 			c.AccessTokenLifetime, err = duration(d, checkAccessTokenLifetime)
 		case "refresh_token_lifetime":
 			c.RefreshTokenLifetime, err = duration(d, checkRefreshTokenLifetime)
 		case "audience":
-			c.Audience, err = checkedValues(d, checkAudience)
+			c.Audience, err = checkedValues(d, unlessSymbolic(checkAudience))
 		default:
 			err = unknownOption(d, name, "public", "secret", "secret_hash", "public_key_file", "tls_client_subject",
 				"tls_client_key_sha256", "grant_types", "scopes", "redirect_uris", "cors_origins", "access_token_lifetime",

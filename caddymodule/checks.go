@@ -83,8 +83,8 @@ func checkMaxLifetime(d time.Duration) error {
 }
 
 func checkReuseGrace(d time.Duration) error {
-	if d < 0 || d > maxReuseGrace {
-		return fmt.Errorf("reuse_grace has to be from 0s to %s, not %s", maxReuseGrace, d)
+	if d < 0 || d > maxReuseGrace || d%time.Second != 0 {
+		return fmt.Errorf("reuse_grace has to be whole seconds, from 0s to %s, not %s", maxReuseGrace, d)
 	}
 	return nil
 }

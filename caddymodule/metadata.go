@@ -58,13 +58,14 @@ func metadataDocument(config *grants.Config, base string) ([]byte, error) {
 			}
 		}
 		m.TokenAuthMethods = append(m.TokenAuthMethods, authenticationMethods(client)...)
+		if client.Keys != nil {
+			m.TokenAuthAlgorithms = append(m.TokenAuthAlgorithms, client.Keys.Algorithms()...)
+		}
 	}
 	m.ScopesSupported = sortedSet(m.ScopesSupported)
 	m.GrantTypesSupported = sortedSet(m.GrantTypesSupported)
 	m.TokenAuthMethods = sortedSet(m.TokenAuthMethods)
-	if slices.Contains(m.TokenAuthMethods, "private_key_jwt") {
-		m.TokenAuthAlgorithms = accesstoken.Algorithms
-	}
+	m.TokenAuthAlgorithms = sortedSet(m.TokenAuthAlgorithms)
 	m.RevocationAuthMethods = m.TokenAuthMethods
 	m.RevocationAlgorithms = m.TokenAuthAlgorithms
 	return json.Marshal(m)
@@ -86,4 +87,4 @@ func authenticationMethods(client *grants.Client) []string {
 	}
 }
 
-func sortedSet(names []string) []string { return slices.Compact(slices.Sorted(slices.Values(names))) }
+func sortedSet[S ~string](names []S) []S { return slices.Compact(slices.Sorted(slices.Values(names))) }

@@ -17,11 +17,7 @@ import (
 	"github.com/tokengateway/caddy-token-gateway/grants"
 )
 
-func init() {
-	caddy.RegisterModule(new(OAuthServer))
-	httpcaddyfile.RegisterDirective("oauth_server", parseOAuthServer)
-	httpcaddyfile.RegisterDirectiveOrder("oauth_server", httpcaddyfile.Before, "basic_auth")
-}
+func init() { caddy.RegisterModule(new(OAuthServer)) }
 
 // The endpoints, below the base path.
 const (

@@ -49,11 +49,21 @@ func oneValue(d *caddyfile.Dispenser) (string, error) {
 	return arguments[0], nil
 }
 
-// checkedValue reads an option's only argument and checks it, unless it holds a placeholder.
+// unlessSymbolic makes a check pass over values with a placeholder: they are checked when they are provisioned.
+func unlessSymbolic(check func(string) error) func(string) error {
+	return func(value string) error {
+		if symbolic(value) {
+			return nil
+		}
+		return check(value)
+	}
+}
+
+// checkedValue reads an option's only argument and checks it.
 func checkedValue(d *caddyfile.Dispenser, check func(string) error) (string, error) {
 	value, err := oneValue(d)
-	if err != nil || symbolic(value) {
-		return value, err
+	if err != nil {
+		return "", err
 	}
 	if err := check(value); err != nil {
 		return "", d.WrapErr(err)
@@ -61,7 +71,7 @@ func checkedValue(d *caddyfile.Dispenser, check func(string) error) (string, err
 	return value, nil
 }
 
-// checkedValues reads an option's arguments, at least one, and checks each that holds no placeholder.
+// checkedValues reads an option's arguments, at least one, and checks each.
 func checkedValues(d *caddyfile.Dispenser, check func(string) error) ([]string, error) {
 	name := d.Val()
 	arguments := d.RemainingArgs()
@@ -69,9 +79,6 @@ func checkedValues(d *caddyfile.Dispenser, check func(string) error) ([]string, 
 		return nil, d.Errf("%s takes at least one value", name)
 	}
 	for _, value := range arguments {
-		if symbolic(value) {
-			continue
-		}
 		if err := check(value); err != nil {
 			return nil, d.WrapErr(err)
 		}

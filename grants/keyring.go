@@ -71,6 +71,9 @@ func (k *Keyring) refresh(ctx context.Context) (created []string, err error) {
 		next.signer = all[0]
 	}
 	for _, s := range stored {
+		if isFileMark(s) {
+			continue
+		}
 		key, err := accesstoken.ParsePKCS8(s.Material, accesstoken.Algorithm(s.Algorithm))
 		if err != nil {
 			return nil, fmt.Errorf("signing key %d: %w", s.Number, err)
@@ -108,15 +111,14 @@ func (k *Keyring) macKeys(ctx context.Context) ([]tokenstore.Key, error) {
 // signingKeys returns the signing keys of the store, oldest first. Unless the keys come from a file, at least one is in
 // use.
 func (k *Keyring) signingKeys(ctx context.Context) (keys []tokenstore.Key, created []string, err error) {
-	keys, err = k.store.Keys(ctx, tokenstore.SigningKey)
-	if err != nil || len(k.config.FileKeys) > 0 {
-		return keys, nil, err
+	if keys, err = k.store.Keys(ctx, tokenstore.SigningKey); err != nil {
+		return nil, nil, err
 	}
 	if activeFrom, due := k.successorDue(keys); due {
 		id, err := k.addSigningKey(ctx, keys, activeFrom)
-		if err == nil {
+		if err == nil && id != "" {
 			created = []string{id}
-		} else if !errors.Is(err, tokenstore.ErrConflict) {
+		} else if err != nil && !errors.Is(err, tokenstore.ErrConflict) {
 			return nil, nil, err
 		}
 		if keys, err = k.store.Keys(ctx, tokenstore.SigningKey); err != nil {
@@ -127,9 +129,16 @@ func (k *Keyring) signingKeys(ctx context.Context) (keys []tokenstore.Key, creat
 	return keys, created, err
 }
 
+// A record without material stands where keys from a file took over from generated ones, so that those are retired like
+// all others.
+func isFileMark(key tokenstore.Key) bool { return len(key.Material) == 0 }
+
 // successorDue says whether a signing key has to be made, and from when on it is to be used.
 func (k *Keyring) successorDue(keys []tokenstore.Key) (activeFrom time.Time, due bool) {
 	now := k.clock()
+	if len(k.config.FileKeys) > 0 {
+		return now, len(keys) > 0 && !isFileMark(keys[len(keys)-1])
+	}
 	if len(keys) == 0 {
 		return now, true
 	}
@@ -145,23 +154,24 @@ func (k *Keyring) successorDue(keys []tokenstore.Key) (activeFrom time.Time, due
 	return later(dueAt, now.Add(ahead)), !now.Before(dueAt.Add(-ahead))
 }
 
+// addSigningKey records the next signing key and returns its ID; where keys come from a file, only the mark of that.
 func (k *Keyring) addSigningKey(ctx context.Context, keys []tokenstore.Key, activeFrom time.Time) (id string, err error) {
-	number := uint32(1)
+	next := tokenstore.Key{Use: tokenstore.SigningKey, Number: 1, CreatedAt: k.clock(), ActiveFrom: activeFrom}
 	if len(keys) > 0 {
-		number = keys[len(keys)-1].Number + 1
+		next.Number = keys[len(keys)-1].Number + 1
+	}
+	if len(k.config.FileKeys) > 0 {
+		return "", k.store.AddKey(ctx, next)
 	}
 	key, err := accesstoken.GenerateKey(k.config.Algorithm)
 	if err != nil {
 		return "", err
 	}
-	material, err := key.PKCS8()
-	if err != nil {
+	next.Algorithm = string(key.Algorithm)
+	if next.Material, err = key.PKCS8(); err != nil {
 		return "", err
 	}
-	return key.ID, k.store.AddKey(ctx, tokenstore.Key{
-		Use: tokenstore.SigningKey, Number: number, Algorithm: string(key.Algorithm), Material: material,
-		CreatedAt: k.clock(), ActiveFrom: activeFrom,
-	})
+	return key.ID, k.store.AddKey(ctx, next)
 }
 
 // retire deletes the keys whose last token has expired: those whose successor has been in use for longer than a token

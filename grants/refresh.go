@@ -26,6 +26,9 @@ func (s *Server) refresh(ctx context.Context, client *Client, r TokenRequest) (*
 	if !ok {
 		return nil, refuseToken("refresh token was not made by this gateway")
 	}
+	if presented.generation == math.MaxUint32 {
+		return nil, refuseToken("token family %s has rotated as often as it can", presented.family)
+	}
 	for range maxRaces {
 		response, refused := s.refreshOnce(ctx, client, presented, r)
 		if refused == nil || !errors.Is(refused, tokenstore.ErrConflict) {
@@ -96,8 +99,6 @@ func (s *Server) checkFamily(client *Client, family *tokenstore.Family, now time
 		return refuseToken("the subject or the client of token family %s was revoked", family.ID)
 	case family.Expired(now):
 		return refuseToken("token family %s has expired", family.ID)
-	case family.Generation == math.MaxUint32:
-		return refuseToken("token family %s has rotated as often as it can", family.ID)
 	}
 	return s.checkSubject(family)
 }
@@ -125,7 +126,7 @@ func (s *Server) rotate(ctx context.Context, family *tokenstore.Family, r refres
 	var revocations []tokenstore.Revocation
 	if s.config.RevokePreviousAccessToken {
 		var previous tokenstore.Revocation
-		previous, issued = revokeEarlier(family, r.now)
+		previous, issued = s.revokeEarlier(family, r.now)
 		revocations = append(revocations, previous)
 	}
 	access, err := s.mint(r.client, family, r.scopes, r.audience, issued, s.accessExpiry(r.client, family, r.now))
@@ -160,14 +161,15 @@ func rotationFailed(family *tokenstore.Family, err error) *Error {
 
 // revokeEarlier returns the revocation of every access token that the family was given so far, and the moment of issue
 // that puts a new one behind it.
-func revokeEarlier(family *tokenstore.Family, now time.Time) (tokenstore.Revocation, time.Time) {
-	upTo := later(now, time.UnixMilli(tokenstore.Moment(family.AccessTokenID)))
-	return tokenstore.Revocation{
-		Kind:       tokenstore.RevokedFamily,
-		ID:         family.ID,
-		IssuedUpTo: upTo,
-		ExpiresAt:  family.AccessExpiry.Add(revocationMargin),
-	}, upTo.Add(time.Millisecond)
+func (s *Server) revokeEarlier(family *tokenstore.Family, now time.Time) (tokenstore.Revocation, time.Time) {
+	revocation := s.familyRevocation(family)
+	revocation.IssuedUpTo = later(now, accessTokenMoment(family))
+	return revocation, revocation.IssuedUpTo.Add(time.Millisecond)
+}
+
+// accessTokenMoment is the moment of issue that the ID of the family's newest access token carries.
+func accessTokenMoment(family *tokenstore.Family) time.Time {
+	return time.UnixMilli(tokenstore.Moment(family.AccessTokenID))
 }
 
 // replay answers a client that asks again because the answer to its refresh was lost: with the same successor, so that
@@ -177,7 +179,9 @@ func (s *Server) replay(ctx context.Context, family *tokenstore.Family, r refres
 	if expiry.After(family.AccessExpiry) {
 		expiry = family.AccessExpiry
 	}
-	access, err := s.mint(r.client, family, r.scopes, r.audience, r.now, expiry)
+	// Not before the rotation's own access token: the rotation may have revoked what was issued up to then.
+	issued := later(r.now, accessTokenMoment(family))
+	access, err := s.mint(r.client, family, r.scopes, r.audience, issued, expiry)
 	if err != nil {
 		return nil, internal(err)
 	}

@@ -84,7 +84,7 @@ func (s *Server) revokeRefreshToken(ctx context.Context, client *Client, token s
 func (s *Server) revokeAccessToken(ctx context.Context, client *Client, token string) (RevocationResult, bool, *Error) {
 	claims, err := s.verifier.Authentic(token, s.PublicKeys())
 	if err != nil {
-		return RevocationResult{}, false, nil
+		return RevocationResult{}, false, nil //nolint:nilerr // it is none of ours, and may be of another kind
 	}
 	issued, ok := issuedToken(claims)
 	if !ok || claims.ClientID != client.ID {

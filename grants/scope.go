@@ -5,6 +5,9 @@ import (
 	"strings"
 )
 
+// maxScopes is how many scopes a request may name.
+const maxScopes = 256
+
 // parseScope takes a scope parameter apart (RFC 6749 §3.3): tokens of visible ASCII without quote and backslash, separated
 // by single spaces. A scope named twice counts once. Absent means nil.
 func parseScope(parameter string) ([]string, *Error) {
@@ -16,9 +19,13 @@ func parseScope(parameter string) ([]string, *Error) {
 		if !ValidScope(scope) {
 			return nil, refuse(InvalidScope, "The scope is malformed: names of visible ASCII characters, separated by single spaces.")
 		}
-		if !slices.Contains(scopes, scope) {
-			scopes = append(scopes, scope)
+		if slices.Contains(scopes, scope) {
+			continue
 		}
+		if len(scopes) == maxScopes {
+			return nil, refuse(InvalidScope, "The scope has too many names.")
+		}
+		scopes = append(scopes, scope)
 	}
 	return scopes, nil
 }

@@ -83,7 +83,8 @@ func (s *Server) begin(ctx context.Context, client *Client, family tokenstore.Fa
 	family.ClientID = client.ID
 	family.CreatedAt = now
 	if s.config.MaxLifetime > 0 {
-		family.AbsoluteExpiry = now.Add(s.config.MaxLifetime)
+		// To the second, as the access tokens that end with it.
+		family.AbsoluteExpiry = now.Add(s.config.MaxLifetime).Truncate(time.Second)
 	}
 	access, err := s.mint(client, &family, family.Scopes, audience, now, s.accessExpiry(client, &family, now))
 	if err != nil {

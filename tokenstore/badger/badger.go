@@ -59,7 +59,7 @@ func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
 	}
-	if err := os.MkdirAll(o.Directory, 0o700); err != nil {
+	if err := makePrivate(o.Directory); err != nil {
 		return nil, fmt.Errorf("making the store's directory: %w", err)
 	}
 	db, err := badgerdb.Open(databaseOptions(o))
@@ -80,6 +80,19 @@ func Open(o Options) (*Store, error) {
 	s.finished.Go(s.commitLoop)
 	s.finished.Go(s.sweepLoop)
 	return s, nil
+}
+
+// makePrivate makes the directory, or closes one that is there to others: the database holds private keys, and Badger's
+// files are readable by everybody who gets at them.
+func makePrivate(directory string) error {
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		return err
+	}
+	found, err := os.Stat(directory)
+	if err != nil || found.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	return os.Chmod(directory, found.Mode().Perm()&^0o077)
 }
 
 // databaseOptions are chosen for a proxy with small records, not for a database server.
