@@ -87,6 +87,15 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "oauth", New: func() caddy.Module { return new(App) }}
 }
 
+// loadApp returns the configuration's app, for the handlers that work on it.
+func loadApp(ctx caddy.Context) (*App, error) {
+	app, err := ctx.App("oauth")
+	if err != nil {
+		return nil, err
+	}
+	return app.(*App), nil
+}
+
 // Provision checks the settings. It opens nothing, so that a configuration can be validated beside a running server.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx

@@ -45,11 +45,11 @@ func (*BearerAuth) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets up the handler.
 func (h *BearerAuth) Provision(ctx caddy.Context) error {
-	app, err := ctx.App("oauth")
+	app, err := loadApp(ctx)
 	if err != nil {
 		return err
 	}
-	h.app = app.(*App)
+	h.app = app
 	h.logger = ctx.Logger()
 	r := resolver{ctx: ctx, repl: caddy.NewReplacer()}
 	if h.Audience, err = r.texts("audience", h.Audience, checkAudience); err != nil {

@@ -52,11 +52,11 @@ func (*OAuthServer) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets up the handler.
 func (h *OAuthServer) Provision(ctx caddy.Context) error {
-	app, err := ctx.App("oauth")
+	app, err := loadApp(ctx)
 	if err != nil {
 		return err
 	}
-	h.app = app.(*App)
+	h.app = app
 	h.logger = ctx.Logger()
 	if h.Path == "" {
 		h.Path = defaultBasePath

@@ -60,11 +60,7 @@ func TestValidScopeTakesExactlyTheCharactersOfTheStandard(t *testing.T) {
 
 func TestAClientIsGrantedWhatIsItsOwn(t *testing.T) {
 	client := &Client{Scopes: []string{"default", "read", "write"}}
-	for _, test := range []struct {
-		name, parameter string
-		want            []string
-		refused         bool
-	}{
+	wantScopes(t, func(parameter string) ([]string, *Error) { return grantScopes(client, parameter) }, []scopeTest{
 		{"none asked for", "", []string{"default"}, false},
 		{"one", "read", []string{"read"}, false},
 		{"all, in another order", "write read default", []string{"write", "read", "default"}, false},
@@ -72,47 +68,19 @@ func TestAClientIsGrantedWhatIsItsOwn(t *testing.T) {
 		{"a foreign one among its own", "read admin", nil, true},
 		{"a part of a name", "rea", nil, true},
 		{"another case", "Read", nil, true},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			got, refused := grantScopes(client, test.parameter)
-			if test.refused {
-				wantCode(t, refused, InvalidScope)
-				return
-			}
-			if refused != nil {
-				t.Fatal(refused)
-			}
-			wantEqual(t, "scopes", got, test.want)
-		})
-	}
+	})
 }
 
 func TestAGrantedScopeIsOnlyNarrowed(t *testing.T) {
 	granted := []string{"default", "read"}
-	for _, test := range []struct {
-		name, parameter string
-		want            []string
-		refused         bool
-	}{
+	wantScopes(t, func(parameter string) ([]string, *Error) { return narrowScopes(granted, parameter) }, []scopeTest{
 		{"none asked for", "", []string{"default", "read"}, false},
 		{"one", "read", []string{"read"}, false},
 		{"all", "read default", []string{"read", "default"}, false},
 		{"one more", "default read write", nil, true},
 		{"another", "write", nil, true},
 		{"malformed", "read ", nil, true},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			got, refused := narrowScopes(granted, test.parameter)
-			if test.refused {
-				wantCode(t, refused, InvalidScope)
-				return
-			}
-			if refused != nil {
-				t.Fatal(refused)
-			}
-			wantEqual(t, "scopes", got, test.want)
-		})
-	}
+	})
 }
 
 func TestAnAudienceIsOnlyNarrowed(t *testing.T) {
@@ -157,4 +125,28 @@ func TestAScopeWithTooManyNamesIsRefused(t *testing.T) {
 	}
 	_, refused := parseScope(strings.Join(names, " "))
 	wantCode(t, refused, InvalidScope)
+}
+
+// scopeTest is a scope parameter and what comes of it.
+type scopeTest struct {
+	name, parameter string
+	want            []string
+	refused         bool
+}
+
+func wantScopes(t *testing.T, scopes func(parameter string) ([]string, *Error), tests []scopeTest) {
+	t.Helper()
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, refused := scopes(test.parameter)
+			if test.refused {
+				wantCode(t, refused, InvalidScope)
+				return
+			}
+			if refused != nil {
+				t.Fatal(refused)
+			}
+			wantEqual(t, "scopes", got, test.want)
+		})
+	}
 }

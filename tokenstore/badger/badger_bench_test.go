@@ -14,36 +14,13 @@ import (
 )
 
 // BenchmarkRotateFamily measures durable rotations, each goroutine with a family of its own.
-func BenchmarkRotateFamily(b *testing.B) {
-	for _, goroutines := range []int{1, 64} {
-		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
-			store, err := badger.Open(badger.Options{Directory: b.TempDir()})
-			if err != nil {
-				b.Fatal(err)
-			}
-			b.Cleanup(func() {
-				if err := store.Close(); err != nil {
-					b.Error(err)
-				}
-			})
-			b.ReportAllocs()
-			b.ResetTimer()
-			done := make(chan error, goroutines)
-			for g := range goroutines {
-				go func() { done <- rotateInTurn(b, store, b.N/goroutines+min(1, max(0, b.N%goroutines-g))) }()
-			}
-			for range goroutines {
-				if err := <-done; err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "commits/s")
-		})
-	}
-}
+func BenchmarkRotateFamily(b *testing.B) { benchmarkCommits(b, rotateInTurn) }
 
 // BenchmarkRevoke measures durable revocations of access tokens, each of another one.
-func BenchmarkRevoke(b *testing.B) {
+func BenchmarkRevoke(b *testing.B) { benchmarkCommits(b, revokeInTurn) }
+
+// benchmarkCommits shares the commits out among goroutines on one new store.
+func benchmarkCommits(b *testing.B, inTurn func(b *testing.B, store *badger.Store, times int) error) {
 	for _, goroutines := range []int{1, 64} {
 		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
 			store, err := badger.Open(badger.Options{Directory: b.TempDir()})
@@ -59,7 +36,7 @@ func BenchmarkRevoke(b *testing.B) {
 			b.ResetTimer()
 			done := make(chan error, goroutines)
 			for g := range goroutines {
-				go func() { done <- revokeInTurn(b, store, b.N/goroutines+min(1, max(0, b.N%goroutines-g))) }()
+				go func() { done <- inTurn(b, store, b.N/goroutines+min(1, max(0, b.N%goroutines-g))) }()
 			}
 			for range goroutines {
 				if err := <-done; err != nil {
