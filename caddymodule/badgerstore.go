@@ -101,7 +101,7 @@ func (b *BadgerStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		b.Directory = d.Val()
 	}
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("store badger takes one directory; put a path with spaces in quotes")
 	}
 	return eachOption(d, func(name string) error { return unknownOption(d, name) })
 }

@@ -59,6 +59,9 @@ func (h *BearerAuth) Provision(ctx caddy.Context) error {
 		return err
 	}
 	for _, header := range h.Headers {
+		if header == nil {
+			return errors.New("a header is null; remove it")
+		}
 		if err := errors.Join(checkHeaderName(header.Name), checkClaimName(header.Claim)); err != nil {
 			return err
 		}
@@ -181,7 +184,7 @@ func (h *BearerAuth) refuse(w http.ResponseWriter, r *http.Request, refused *ref
 func (h *BearerAuth) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("bearer_auth takes a matcher and a block; %q is neither", d.Val())
 	}
 	return eachOption(d, func(name string) (err error) {
 		switch name {

@@ -3,6 +3,8 @@ package caddymodule
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -63,7 +65,7 @@ func parseOAuthOption(d *caddyfile.Dispenser, existing any) (any, error) {
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
 	if d.NextArg() {
-		return d.Errf("oauth takes a block and no value; write: oauth { issuer https://… }")
+		return d.Errf("oauth takes a block and no value; begin it with { and put each option on a line of its own")
 	}
 	option := func(name string) (err error) {
 		switch name {
@@ -90,12 +92,12 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			a.DisableGrantTypes, err = checkedValues(d, checkGrantType)
 		case "client":
 			client := new(Client)
-			err = client.unmarshal(d)
 			a.Clients = append(a.Clients, client)
+			err = client.unmarshal(d, a.ambiguousNames)
 		case "user":
 			user := new(User)
-			err = user.unmarshal(d)
 			a.Users = append(a.Users, user)
+			err = user.unmarshal(d, a.ambiguousNames)
 		default:
 			err = unknownOption(d, name, "issuer", "store", "signing", "access_token", "refresh_token", "revocation_headers",
 				"revoke_previous_access_token", "disable_grant_types", "client", "user")
@@ -119,6 +121,13 @@ func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 		return d.Errf("store takes the name of a store, such as badger, and what it needs")
 	}
 	name := d.Val()
+	if _, err := caddy.GetModule("oauth.stores." + name); err != nil {
+		var known []string
+		for _, module := range caddy.GetModules("oauth.stores") {
+			known = append(known, module.ID.Name())
+		}
+		return d.Errf("there is no store %s in this build of Caddy; known: %s", name, strings.Join(known, ", "))
+	}
 	module, err := caddyfile.UnmarshalModule(d, "oauth.stores."+name)
 	if err != nil {
 		return err
@@ -203,23 +212,25 @@ func (r *RefreshToken) unmarshal(d *caddyfile.Dispenser) error {
 //	    refresh_token_lifetime <duration>
 //	    audience <audiences...>
 //	}
-func (c *Client) unmarshal(d *caddyfile.Dispenser) error {
-	id, err := oneValue(d)
-	if err != nil {
-		return err
+//
+// ambiguous says whether the ID is taken.
+func (c *Client) unmarshal(d *caddyfile.Dispenser, ambiguous func() error) error {
+	arguments := d.RemainingArgs()
+	if len(arguments) != 1 {
+		return d.Errf("client takes an ID and a block")
 	}
-	if err := checkClientID(id); err != nil {
+	c.ID = arguments[0]
+	if err := errors.Join(checkClientID(c.ID), ambiguous()); err != nil {
 		return d.WrapErr(err)
 	}
-	c.ID = id
-	err = eachOption(d, func(name string) (err error) {
+	err := eachOption(d, func(name string) (err error) {
 		switch name {
 		case "public":
 			c.Public, err = flag(d)
 		case "secret":
 			err = c.unmarshalSecret(d)
 		case "secret_hash":
-			c.SecretHash, err = checkedValue(d, unlessSymbolic(checkHash))
+			c.SecretHash, err = checkedValue(d, unlessSymbolic(func(value string) error { return prefixed(name, checkHash(value)) }))
 		case "public_key_file":
 			c.PublicKeyFile, err = oneValue(d)
 		case "tls_client_subject":
@@ -278,13 +289,15 @@ func (c *Client) unmarshalSecret(d *caddyfile.Dispenser) error {
 // unmarshal reads one user. Syntax:
 //
 //	user <name> <password_hash>
-func (u *User) unmarshal(d *caddyfile.Dispenser) error {
+//
+// ambiguous says whether the name is taken.
+func (u *User) unmarshal(d *caddyfile.Dispenser, ambiguous func() error) error {
 	arguments := d.RemainingArgs()
 	if len(arguments) != 2 {
 		return d.Errf("user takes a name and the hash of a password, made with: caddy hash-password")
 	}
 	u.Name, u.PasswordHash = arguments[0], arguments[1]
-	if err := checkUserName(u.Name); err != nil {
+	if err := errors.Join(checkUserName(u.Name), ambiguous()); err != nil {
 		return d.WrapErr(err)
 	}
 	if symbolic(u.PasswordHash) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -28,12 +29,18 @@ const (
 	minRotateEvery         = time.Hour
 )
 
+// placeholder is one of those that Caddy knows outside of a request. Other braces are what they are: secrets may have them.
+var placeholder = regexp.MustCompile(`\{(env|file|system|time)\.[^{}]+\}`)
+
 // symbolic reports whether a value holds a placeholder, so that it isn't known before provisioning.
-func symbolic(value string) bool { return strings.Contains(value, "{") }
+func symbolic(value string) bool { return placeholder.MatchString(value) }
 
 func checkIssuer(issuer string) error {
 	u, err := url.Parse(issuer)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#") {
+	if strings.Contains(issuer, "@") { // not repeated: a password may be in it
+		return errors.New("the issuer is not a URL of the form https://host[:port][/path]: it has an @")
+	}
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#") {
 		return fmt.Errorf("issuer %q is not a URL of the form https://host[:port][/path]", issuer)
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
@@ -56,37 +63,54 @@ func checkAlgorithm(algorithm string) error {
 
 func checkRotateEvery(d time.Duration) error {
 	if d != 0 && d < minRotateEvery {
-		return fmt.Errorf("rotate_every %s is shorter than %s (0 means never)", d, minRotateEvery)
+		return fmt.Errorf("rotate_every %s is shorter than %s (0 means never)", readable(d), readable(minRotateEvery))
 	}
 	return nil
 }
 
 func checkAccessTokenLifetime(d time.Duration) error {
 	if d < time.Second || d > maxAccessTokenLifetime || d%time.Second != 0 {
-		return fmt.Errorf("an access token's lifetime has to be whole seconds, from 1s to %s, not %s", maxAccessTokenLifetime, d)
+		return fmt.Errorf("an access token's lifetime has to be whole seconds, from 1s to %s, not %s",
+			readable(maxAccessTokenLifetime), readable(d))
 	}
 	return nil
 }
 
 func checkRefreshTokenLifetime(d time.Duration) error {
 	if d < time.Second {
-		return fmt.Errorf("a refresh token's lifetime has to be at least 1s, not %s", d)
+		return fmt.Errorf("a refresh token's lifetime has to be at least 1s, not %s", readable(d))
 	}
 	return nil
 }
 
 func checkMaxLifetime(d time.Duration) error {
 	if d != 0 && d < time.Second {
-		return fmt.Errorf("max_lifetime has to be at least 1s, or 0 for no limit, not %s", d)
+		return fmt.Errorf("max_lifetime has to be at least 1s, or 0 for no limit, not %s", readable(d))
 	}
 	return nil
 }
 
 func checkReuseGrace(d time.Duration) error {
 	if d < 0 || d > maxReuseGrace || d%time.Second != 0 {
-		return fmt.Errorf("reuse_grace has to be whole seconds, from 0s to %s, not %s", maxReuseGrace, d)
+		return fmt.Errorf("reuse_grace has to be whole seconds, from 0s to %s, not %s", readable(maxReuseGrace), readable(d))
 	}
 	return nil
+}
+
+// readable writes a duration as one would write it in a Caddyfile.
+func readable(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func checkGrantType(grantType string) error {
@@ -112,6 +136,9 @@ func checkAudience(audience string) error {
 
 // checkClientID allows what RFC 6749 App. A.1 does.
 func checkClientID(id string) error {
+	if symbolic(id) {
+		return fmt.Errorf("client ID %q: placeholders aren't taken here; write the ID out", id)
+	}
 	for i := range len(id) {
 		if id[i] < 0x20 || id[i] > 0x7e {
 			return fmt.Errorf("client ID %q has characters other than printable ASCII", id)
@@ -124,6 +151,9 @@ func checkClientID(id string) error {
 }
 
 func checkUserName(name string) error {
+	if symbolic(name) {
+		return fmt.Errorf("user name %q: placeholders aren't taken here; write the name out", name)
+	}
 	if name == "" || !printable(name) {
 		return fmt.Errorf("user name %q is empty or has control characters", name)
 	}
@@ -172,7 +202,7 @@ func printable(s string) bool {
 func (c *Client) contradictions() error {
 	var proofs []string
 	for name, value := range map[string]string{
-		"secret": c.Secret, "secret_sha256": c.SecretSHA256, "secret_hash": c.SecretHash, "public_key_file": c.PublicKeyFile,
+		"secret": c.Secret + c.SecretSHA256, "secret_hash": c.SecretHash, "public_key_file": c.PublicKeyFile,
 		"tls_client_subject": c.TLSClientSubject, "tls_client_key_sha256": c.TLSClientKeySHA256,
 	} {
 		if value != "" {
@@ -181,12 +211,14 @@ func (c *Client) contradictions() error {
 	}
 	slices.Sort(proofs)
 	switch {
+	case c.Secret != "" && c.SecretSHA256 != "":
+		return fmt.Errorf("client %q has both secret and secret_sha256; keep one", c.ID)
 	case c.Public && len(proofs) > 0:
 		return fmt.Errorf("client %q is public and has a %s; remove one of the two", c.ID, proofs[0])
 	case !c.Public && len(proofs) == 0:
 		return fmt.Errorf("client %q has no secret; give it a secret or a secret_hash, or mark it public", c.ID)
 	case len(proofs) > 1:
-		return fmt.Errorf("client %q has both %s; remove all but one", c.ID, strings.Join(proofs, " and "))
+		return fmt.Errorf("client %q has more than one of %s; keep one", c.ID, strings.Join(proofs, ", "))
 	case len(c.GrantTypes) == 0:
 		return fmt.Errorf("client %q has no grant_types; list what it may use: %s", c.ID, strings.Join(grants.GrantTypes, ", "))
 	case c.Public && slices.Contains(c.GrantTypes, grants.ClientCredentials):
@@ -197,12 +229,13 @@ func (c *Client) contradictions() error {
 
 // contradictions says what of the app's settings doesn't go together.
 func (a *App) contradictions() error {
-	subjects := make(map[string]string)
+	if slices.Contains(a.Clients, nil) || slices.Contains(a.Users, nil) {
+		return errors.New("a client or a user is null; remove it")
+	}
+	if err := a.ambiguousNames(); err != nil {
+		return err
+	}
 	for _, client := range a.Clients {
-		if _, twice := subjects[client.ID]; twice {
-			return fmt.Errorf("client %q is there twice", client.ID)
-		}
-		subjects[client.ID] = "client"
 		if err := client.contradictions(); err != nil {
 			return err
 		}
@@ -210,12 +243,24 @@ func (a *App) contradictions() error {
 			return fmt.Errorf("client %q lists the grant type password, and there is no user; add one: user <name> <hash>", client.ID)
 		}
 	}
+	return nil
+}
+
+// ambiguousNames says which name stands for more than one client or user.
+func (a *App) ambiguousNames() error {
+	subjects := make(map[string]string)
+	for _, client := range a.Clients {
+		if _, twice := subjects[client.ID]; twice {
+			return fmt.Errorf("client %q is there twice; keep one of them", client.ID)
+		}
+		subjects[client.ID] = "client"
+	}
 	for _, user := range a.Users {
 		switch subjects[user.Name] {
 		case "client":
 			return fmt.Errorf("user %q has the name of a client; the client could pose as the user, so rename one of them", user.Name)
 		case "user":
-			return fmt.Errorf("user %q is there twice", user.Name)
+			return fmt.Errorf("user %q is there twice; keep one of them", user.Name)
 		}
 		subjects[user.Name] = "user"
 	}

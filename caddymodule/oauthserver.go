@@ -290,12 +290,15 @@ func (h *OAuthServer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	if d.NextArg() {
 		h.Path = d.Val()
+		if strings.HasPrefix(h.Path, "@") {
+			return d.Errf("oauth_server takes no matcher, only the path of its endpoints; put it into a handle block")
+		}
 		if err := checkBasePath(h.Path); err != nil {
 			return d.WrapErr(err)
 		}
 	}
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("oauth_server takes one path")
 	}
 	return eachOption(d, func(name string) (err error) {
 		if name != "behind_tls_proxy" {

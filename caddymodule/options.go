@@ -20,6 +20,9 @@ func eachOption(d *caddyfile.Dispenser, option func(name string) error, repeatab
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
+		if name == "{" {
+			return d.Errf("a block is not taken here")
+		}
 		again, known := seen[name]
 		if again {
 			return d.Errf("%s is given twice; keep one of them", name)
@@ -44,7 +47,7 @@ func oneValue(d *caddyfile.Dispenser) (string, error) {
 	name := d.Val()
 	arguments := d.RemainingArgs()
 	if len(arguments) != 1 || arguments[0] == "" {
-		return "", d.Errf("%s takes one value", name)
+		return "", d.Errf("%s takes one value; put one with spaces in quotes", name)
 	}
 	return arguments[0], nil
 }
@@ -61,14 +64,24 @@ func unlessSymbolic(check func(string) error) func(string) error {
 
 // checkedValue reads an option's only argument and checks it.
 func checkedValue(d *caddyfile.Dispenser, check func(string) error) (string, error) {
+	name := d.Val()
 	value, err := oneValue(d)
 	if err != nil {
 		return "", err
 	}
-	if err := check(value); err != nil {
-		return "", d.WrapErr(err)
+	return value, checked(d, name, value, check)
+}
+
+func checked(d *caddyfile.Dispenser, name, value string, check func(string) error) error {
+	err := check(value)
+	switch {
+	case err == nil:
+		return nil
+	case symbolic(value):
+		return d.Errf("%s takes no placeholder; write the value out", name)
+	default:
+		return d.WrapErr(err)
 	}
-	return value, nil
 }
 
 // checkedValues reads an option's arguments, at least one, and checks each.
@@ -79,8 +92,8 @@ func checkedValues(d *caddyfile.Dispenser, check func(string) error) ([]string, 
 		return nil, d.Errf("%s takes at least one value", name)
 	}
 	for _, value := range arguments {
-		if err := check(value); err != nil {
-			return nil, d.WrapErr(err)
+		if err := checked(d, name, value, check); err != nil {
+			return nil, err
 		}
 	}
 	return arguments, nil

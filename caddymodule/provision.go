@@ -36,6 +36,9 @@ type resolver struct {
 
 // text resolves the placeholders in a value. What they stand for never gets into the error.
 func (r resolver) text(what, value string) (string, error) {
+	if !symbolic(value) {
+		return value, nil
+	}
 	resolved, err := r.repl.ReplaceOrErr(value, true, true)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w; set what it stands for before Caddy starts", what, err)
@@ -128,6 +131,9 @@ func (a *App) provisionConfig(ctx caddy.Context) (grants.Config, error) {
 	if err := a.provisionLifetimes(&config); err != nil {
 		return config, err
 	}
+	if a.AccessToken.Audience, err = r.texts("access_token: audience", a.AccessToken.Audience, checkAudience); err != nil {
+		return config, err
+	}
 	if config.Keyring, err = a.provisionSigning(r); err != nil {
 		return config, fmt.Errorf("signing: %w", err)
 	}
@@ -161,7 +167,20 @@ func (a *App) provisionLifetimes(config *grants.Config) error {
 	}
 	config.MaxLifetime = optional(a.RefreshToken.MaxLifetime, defaultMaxLifetime)
 	config.ReuseGrace = time.Duration(a.RefreshToken.ReuseGrace)
-	return errors.Join(checkMaxLifetime(config.MaxLifetime), checkReuseGrace(config.ReuseGrace))
+	return errors.Join(
+		prefixed("access_token", checkAccessTokenLifetime(firstDuration(0, a.AccessToken.Lifetime, defaultAccessTokenLifetime))),
+		prefixed("refresh_token", checkRefreshTokenLifetime(firstDuration(0, a.RefreshToken.Lifetime, defaultRefreshTokenLifetime))),
+		prefixed("refresh_token", checkMaxLifetime(config.MaxLifetime)),
+		prefixed("refresh_token", checkReuseGrace(config.ReuseGrace)),
+	)
+}
+
+// prefixed says where an error is from; nil stays nil.
+func prefixed(where string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", where, err)
 }
 
 func (a *App) provisionSigning(r resolver) (grants.KeyringConfig, error) {
@@ -269,7 +288,11 @@ func (c *Client) provisionProof(r resolver, client *grants.Client) (err error) {
 		}
 		client.Keys = accesstoken.NewKeySet(keys...)
 	case c.TLSClientSubject != "":
-		client.Certificate = &grants.CertificateRule{Subject: c.TLSClientSubject}
+		subject, err := r.text("tls_client_subject", c.TLSClientSubject)
+		if err != nil {
+			return err
+		}
+		client.Certificate = &grants.CertificateRule{Subject: subject}
 	case c.TLSClientKeySHA256 != "":
 		digest, err := parseSHA256("tls_client_key_sha256", c.TLSClientKeySHA256)
 		if err != nil {
