@@ -98,9 +98,18 @@ func (s *Server) authenticateByAssertion(ctx context.Context, a ClientAuthentica
 	if refused := s.throttle.admit(clientPrefix+client.ID, a.Address); refused != nil {
 		return nil, refused
 	}
-	claims, err := accesstoken.VerifyAssertion(a.Assertion, client.Keys, s.clock())
-	if err != nil {
+	claims, refused := s.verifyAssertion(client, a.Assertion)
+	if refused != nil {
 		s.throttle.failed(clientPrefix+client.ID, a.Address)
+		return nil, refused
+	}
+	s.throttle.succeeded(clientPrefix+client.ID, a.Address)
+	return client, s.useAssertion(ctx, client, claims)
+}
+
+func (s *Server) verifyAssertion(client *Client, assertion string) (*accesstoken.Claims, *Error) {
+	claims, err := accesstoken.VerifyAssertion(assertion, client.Keys, s.clock())
+	if err != nil {
 		return nil, refuseClient("client assertion of %q: %w", client.ID, err)
 	}
 	if claims.Issuer != client.ID || claims.Subject != client.ID {
@@ -109,7 +118,7 @@ func (s *Server) authenticateByAssertion(ctx context.Context, a ClientAuthentica
 	if !slices.ContainsFunc(claims.Audience, func(a string) bool { return slices.Contains(s.assertionAudience, a) }) {
 		return nil, refuseClient("client assertion of %q: aud is neither the issuer nor the token endpoint", client.ID)
 	}
-	return client, s.useAssertion(ctx, client, claims)
+	return claims, nil
 }
 
 // useAssertion makes sure that an assertion is used once (RFC 7523 §3, jti).

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
+	"strconv"
 	"testing"
 	"time"
 
@@ -342,5 +343,19 @@ func TestATLSCertificateProvesAClient(t *testing.T) {
 			}
 			wantEqual(t, "client", client.ID, test.client.ClientID)
 		})
+	}
+}
+
+func TestAGoodClientAssertionClearsTheFailuresBeforeIt(t *testing.T) {
+	mine, other := newSigner(t), newSigner(t)
+	f := newFixture(t, robot(mine.public))
+	for round := range 3 {
+		for range pairBurst - 1 {
+			_, refused := f.server.authenticate(t.Context(), other.assertion(t, testStart, "wrong"))
+			wantCode(t, refused, InvalidClient)
+		}
+		if _, refused := f.server.authenticate(t.Context(), mine.assertion(t, testStart, strconv.Itoa(round))); refused != nil {
+			t.Fatalf("round %d: %v", round, refused)
+		}
 	}
 }
