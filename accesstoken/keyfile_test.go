@@ -194,7 +194,7 @@ func leaks(text, content string) string {
 func numbers(secret []byte) []string {
 	return []string{
 		hex.EncodeToString(secret)[:16], strings.ToUpper(hex.EncodeToString(secret)[:16]), new(big.Int).SetBytes(secret).String()[:16],
-		base64.StdEncoding.EncodeToString(secret)[:16], strings.Trim(fmt.Sprint(secret[:8]), "[]"),
+		base64.StdEncoding.EncodeToString(secret)[:16], strings.Join(strings.Fields(fmt.Sprintf("%d", secret[:8]))[1:7], " "),
 	}
 }
 

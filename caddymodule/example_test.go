@@ -327,7 +327,7 @@ func fencedBlocks(markdown, info string) map[int]string {
 		switch {
 		case begin == 0 && strings.HasPrefix(trimmed, "```"):
 			begin, block = i+1, nil
-			indent = line[:strings.Index(line, "`")]
+			indent, _, _ = strings.Cut(line, "`")
 			if strings.TrimPrefix(trimmed, "```") != info {
 				begin = -1
 			}

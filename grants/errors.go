@@ -68,7 +68,7 @@ func refuseToken(format string, args ...any) *Error {
 func Unavailable(cause error) *Error {
 	return &Error{
 		Code:        TemporarilyUnavailable,
-		Description: "The request could not be carried out just now. Nothing was changed for certain; try again.",
+		Description: "The request could not be carried out just now. Try again in a moment.",
 		Cause:       cause,
 		RetryAfter:  time.Second,
 	}

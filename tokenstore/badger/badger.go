@@ -34,11 +34,16 @@ type Options struct {
 
 	// Clock tells the time; nil for the machine's.
 	Clock func() time.Time
+
+	// FreeSpace tells how many bytes may still be written to the directory's file system; nil for asking the system.
+	FreeSpace func(directory string) (uint64, error)
 }
 
 // Store is a tokenstore.Store on Badger.
 type Store struct {
 	db          *badgerdb.DB
+	directory   string
+	freeSpace   func(directory string) (uint64, error)
 	clock       func() time.Time
 	revocations *tokenstore.RevocationSet
 
@@ -62,6 +67,12 @@ func Open(o Options) (*Store, error) {
 	if err := makePrivate(o.Directory); err != nil {
 		return nil, fmt.Errorf("making the store's directory: %w", err)
 	}
+	if o.FreeSpace == nil {
+		o.FreeSpace = freeSpace
+	}
+	if err := checkSpace(o.Directory, o.FreeSpace); err != nil {
+		return nil, fmt.Errorf("opening the Badger store: %w", err)
+	}
 	db, err := badgerdb.Open(databaseOptions(o))
 	if err != nil {
 		return nil, fmt.Errorf("opening the Badger store in %s (a directory serves one process at a time: "+
@@ -69,6 +80,8 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		db:          db,
+		directory:   o.Directory,
+		freeSpace:   o.FreeSpace,
 		clock:       o.Clock,
 		revocations: tokenstore.NewRevocationSet(),
 		changes:     make(chan *change, maxGroup),

@@ -76,6 +76,10 @@ func (s *Store) commitLoop() {
 // commit makes a group of changes durable and answers their callers. If the commit fails, it fails for all of them: also
 // for one that lost its compare-and-swap, since it may have lost to one that now isn't there.
 func (s *Store) commit(group []*change) {
+	if err := s.checkSpace(); err != nil {
+		fail(group, err)
+		return
+	}
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
 	for _, c := range group {
@@ -91,9 +95,7 @@ func (s *Store) commit(group []*change) {
 		}
 	}
 	if err := txn.Commit(); err != nil {
-		for _, c := range group {
-			c.answer <- fmt.Errorf("committing to the Badger store: %w", err)
-		}
+		fail(group, fmt.Errorf("committing to the Badger store: %w", err))
 		return
 	}
 	for _, c := range group {
@@ -101,6 +103,12 @@ func (s *Store) commit(group []*change) {
 			c.durable()
 		}
 		c.answer <- c.err
+	}
+}
+
+func fail(group []*change, err error) {
+	for _, c := range group {
+		c.answer <- err
 	}
 }
 
