@@ -29,8 +29,9 @@ const (
 	minRotateEvery         = time.Hour
 )
 
-// placeholder is one of those that Caddy knows outside of a request. Other braces are what they are: secrets may have them.
-var placeholder = regexp.MustCompile(`\{(env|file|system|time)\.[^{}]+\}`)
+// placeholder is the form of those that Caddy knows outside of a request, {env.…}, {file.…} and the like; one that is
+// misspelt is to be an error and no value. Other braces are what they are: secrets may have them.
+var placeholder = regexp.MustCompile(`\{[A-Za-z_][A-Za-z0-9_]*\.[^{}]+\}`)
 
 // symbolic reports whether a value holds a placeholder, so that it isn't known before provisioning.
 func symbolic(value string) bool { return placeholder.MatchString(value) }
