@@ -3,8 +3,6 @@ package caddymodule_test
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -19,12 +17,6 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/google/uuid"
-
-	"github.com/tokengateway/caddy-token-gateway/caddymodule"
-	"github.com/tokengateway/caddy-token-gateway/tokenstore"
-	"github.com/tokengateway/caddy-token-gateway/tokenstore/badger"
 )
 
 // Rows 78 to 84 and 86 to 90 of the attacks: what is tried against the token and revocation endpoints.
@@ -325,9 +317,7 @@ func TestAttackEndpointForeignToken(t *testing.T) {
 }
 
 func TestAttackEndpointForgedRefreshToken(t *testing.T) {
-	g := prepare(t)
-	g.load(onSpiedStore(g))
-	spied := spiedStoreIn(t, g.store)
+	g, spied := startOnSpiedStore(t, usualOptions)
 	session := g.signIn()
 	other := g.signIn()
 	const firstOfGeneration, firstOfSecret, firstOfTag = 18, 22, 46 // bytes of the decoded token
@@ -385,9 +375,7 @@ func TestAttackEndpointForgedRefreshToken(t *testing.T) {
 }
 
 func TestAttackEndpointHeaders(t *testing.T) {
-	g := prepare(t)
-	g.load(onSpiedStore(g))
-	spied := spiedStoreIn(t, g.store)
+	g, spied := startOnSpiedStore(t, usualOptions)
 	good := basic(clientID, clientSecret)
 	credentials := url.Values{"grant_type": {"client_credentials"}}
 	seen := make(map[string]bool)
@@ -441,7 +429,8 @@ func TestAttackEndpointHeaders(t *testing.T) {
 	check("one failure too many", 429, g.post("/oauth2/token", credentials, basic("guess", "wrong")))
 
 	session = g.signIn()
-	spied.broken.Store(true)
+	spied.reads.Store(true)
+	spied.writes.Store(true)
 	for name, ask := range map[string]func() answer{
 		"a sign-in":                    func() answer { return g.token(passwordForm()) },
 		"a refresh":                    func() answer { return g.refresh(session.refresh) },
@@ -453,12 +442,13 @@ func TestAttackEndpointHeaders(t *testing.T) {
 		t.Run("row 88: "+name+" while the store is broken says when to try again, and not why", func(t *testing.T) {
 			a.wantError(t, http.StatusServiceUnavailable, "temporarily_unavailable")
 			wantRetryAfter(t, a)
-			if bytes.Contains(a.body, []byte(errSpiedStore.Error())) {
+			if bytes.Contains(a.body, []byte(errDisk.Error())) {
 				t.Errorf("got %s", a.body)
 			}
 		})
 	}
-	spied.broken.Store(false)
+	spied.reads.Store(false)
+	spied.writes.Store(false)
 	t.Run("row 88: what failed has changed nothing", func(t *testing.T) {
 		g.call("/api/", session.access).wantStatus(t, http.StatusOK)
 		g.refresh(session.refresh).wantStatus(t, http.StatusOK)
@@ -626,110 +616,3 @@ func (c *rawConnection) read() answer {
 	}
 	return answer{response, body}
 }
-
-// spiedStore is a store module for tests: Badger, but it counts how often it is asked, and breaks when told to.
-type spiedStore struct {
-	Directory string `json:"directory,omitempty"`
-}
-
-// spied is a tokenstore.Store that spiedStore opened.
-type spied struct {
-	tokenstore.Store
-	calls  atomic.Int64
-	broken atomic.Bool
-}
-
-var spiedStores sync.Map // directory → *spied
-
-var errSpiedStore = errors.New("the disk is gone")
-
-func init() { caddy.RegisterModule(new(spiedStore)) }
-
-func (*spiedStore) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "oauth.stores.spied", New: func() caddy.Module { return new(spiedStore) }}
-}
-
-func (s *spiedStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next()
-	if !d.Args(&s.Directory) {
-		return d.ArgErr()
-	}
-	return nil
-}
-
-func (s *spiedStore) Open() (tokenstore.Store, error) {
-	store, err := badger.Open(badger.Options{Directory: s.Directory})
-	if err != nil {
-		return nil, err
-	}
-	opened := &spied{Store: store}
-	spiedStores.Store(s.Directory, opened)
-	return opened, nil
-}
-
-func (*spiedStore) Hold() (release func(), err error) { return func() {}, nil }
-
-func (s *spiedStore) Cleanup() error {
-	opened, ok := spiedStores.LoadAndDelete(s.Directory)
-	if !ok {
-		return nil
-	}
-	return opened.(*spied).Close()
-}
-
-// onSpiedStore is the usual Caddyfile with such a store.
-func onSpiedStore(g *gateway) string {
-	return strings.Replace(g.caddyfile(usualOptions, usualSite), "store badger", "store spied", 1)
-}
-
-func spiedStoreIn(t *testing.T, directory string) *spied {
-	t.Helper()
-	opened, ok := spiedStores.Load(directory)
-	if !ok {
-		t.Fatalf("there is no store open in %s", directory)
-	}
-	return opened.(*spied)
-}
-
-func (s *spied) ask() error {
-	s.calls.Add(1)
-	if s.broken.Load() {
-		return errSpiedStore
-	}
-	return nil
-}
-
-func (s *spied) CreateFamily(ctx context.Context, family *tokenstore.Family) error {
-	if err := s.ask(); err != nil {
-		return err
-	}
-	return s.Store.CreateFamily(ctx, family)
-}
-
-func (s *spied) Family(ctx context.Context, id uuid.UUID) (*tokenstore.Family, error) {
-	if err := s.ask(); err != nil {
-		return nil, err
-	}
-	return s.Store.Family(ctx, id)
-}
-
-func (s *spied) RotateFamily(ctx context.Context, from, to *tokenstore.Family, revocations ...tokenstore.Revocation) error {
-	if err := s.ask(); err != nil {
-		return err
-	}
-	return s.Store.RotateFamily(ctx, from, to, revocations...)
-}
-
-func (s *spied) Revoke(ctx context.Context, revocation tokenstore.Revocation) error {
-	if err := s.ask(); err != nil {
-		return err
-	}
-	return s.Store.Revoke(ctx, revocation)
-}
-
-// Interface guards
-var (
-	_ caddymodule.Store     = (*spiedStore)(nil)
-	_ caddy.CleanerUpper    = (*spiedStore)(nil)
-	_ caddyfile.Unmarshaler = (*spiedStore)(nil)
-)
