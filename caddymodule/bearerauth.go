@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -73,26 +74,38 @@ func (h *BearerAuth) ServeHTTP(w http.ResponseWriter, r *http.Request, next cadd
 	for _, header := range h.Headers {
 		header.drop(r)
 	}
-	claims, refused := h.authenticate(r)
+	token, refused := bearerToken(r)
+	if refused != nil {
+		return h.refuse(w, r, refused)
+	}
+	claims, refused := h.authenticate(r, token)
 	if refused == nil {
 		refused = h.tellUpstream(r, claims)
 	}
 	if refused != nil {
 		return h.refuse(w, r, refused)
 	}
-	if !h.ForwardToken {
-		r.Header.Del("Authorization")
-	}
+	r = h.passOn(r, token)
 	setUser(r, claims)
 	return next.ServeHTTP(w, r)
 }
 
-// authenticate finds the request's token and checks it.
-func (h *BearerAuth) authenticate(r *http.Request) (*accesstoken.Claims, *refusal) {
-	token, refused := bearerToken(r)
-	if refused != nil {
-		return nil, refused
+// checkedTokenKey is where a request's context has a token that was taken out of its header.
+type checkedTokenKey struct{}
+
+// passOn lets the upstream have the token or not. A bearer_auth further down the route, which asks for more than this one,
+// finds it in any case.
+func (h *BearerAuth) passOn(r *http.Request, token string) *http.Request {
+	if h.ForwardToken {
+		r.Header.Set("Authorization", "Bearer "+token)
+		return r
 	}
+	r.Header.Del("Authorization")
+	return r.WithContext(context.WithValue(r.Context(), checkedTokenKey{}, token))
+}
+
+// authenticate checks the request's token.
+func (h *BearerAuth) authenticate(r *http.Request, token string) (*accesstoken.Claims, *refusal) {
 	server, err := h.app.Server(r.Context())
 	if err != nil {
 		return nil, &refusal{status: http.StatusServiceUnavailable, reason: "unavailable", cause: err}
@@ -119,6 +132,9 @@ func bearerToken(r *http.Request) (string, *refusal) {
 		return "", malformedRequest("The request has more than one Authorization header.")
 	}
 	if len(authorization) == 0 {
+		if token, ok := r.Context().Value(checkedTokenKey{}).(string); ok {
+			return token, nil
+		}
 		return "", &refusal{status: http.StatusUnauthorized, reason: "missing"}
 	}
 	scheme, token, _ := strings.Cut(authorization[0], " ")

@@ -251,3 +251,37 @@ func attributesOf(t *testing.T, a answer) map[string]string {
 	}
 	return attributes
 }
+
+func TestBearerAuthWithinBearerAuth(t *testing.T) {
+	g := startWith(t, usualOptions, `
+	bearer_auth {
+		header X-User-Id sub
+	}
+	handle /read/* {
+		bearer_auth {
+			scopes read
+		}
+		reverse_proxy UPSTREAM
+	}
+	handle /forward/* {
+		bearer_auth {
+			forward_token on
+		}
+		reverse_proxy UPSTREAM
+	}
+	oauth_server
+`)
+	reader := g.token(with(passwordForm(), "scope", "read")).tokens(t)
+	g.call("/read/hello", reader.access).wantStatus(t, http.StatusOK)
+	got := g.backend.last().Header
+	if got.Get("X-User-Id") != userName || got.Get("Authorization") != "" {
+		t.Errorf("the backend got user %q and Authorization %q", got.Get("X-User-Id"), got.Get("Authorization"))
+	}
+	writer := g.token(with(passwordForm(), "scope", "write")).tokens(t)
+	g.call("/read/hello", writer.access).wantStatus(t, http.StatusForbidden)
+	g.call("/forward/hello", writer.access).wantStatus(t, http.StatusOK)
+	if got := g.backend.last().Header.Get("Authorization"); got != "Bearer "+writer.access {
+		t.Errorf("the backend got Authorization %q", got)
+	}
+	g.do(g.request(http.MethodGet, "/read/hello", "", nil)).wantStatus(t, http.StatusUnauthorized)
+}
