@@ -537,6 +537,15 @@ func TestAttacksOnIdentityHeaders(t *testing.T) {
 			answer.wantStatus(t, http.StatusOK)
 			wantIdentity(t, g)
 		})
+		for _, announced := range []string{name, "X-Other", "X-Other, " + name} {
+			t.Run("row 65: "+name+" as a trailer is dropped where "+announced+" is announced", func(t *testing.T) {
+				answer := g.sendRaw(t, "POST /api/x HTTP/1.1\r\nHost: "+g.host()+"\r\nAuthorization: Bearer "+access+"\r\n"+
+					"Trailer: "+announced+"\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"+
+					"X-Other: kept\r\n"+name+": mallory\r\n\r\n")
+				answer.wantStatus(t, http.StatusOK)
+				wantIdentity(t, g)
+			})
+		}
 	}
 }
 

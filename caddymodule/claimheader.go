@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -58,16 +59,38 @@ func (h *ClaimHeader) drop(r *http.Request) {
 			delete(r.Header, name)
 		}
 	}
-	for name := range r.Trailer {
-		if h.isSpelt(name) {
-			delete(r.Trailer, name)
-		}
+	if r.Trailer != nil {
+		h.dropTrailer(r.Trailer)
+		r.Body = &trailerFilter{r.Body, h, r.Trailer}
 	}
 	connection := r.Header["Connection"]
 	for i, value := range connection {
 		options := slices.DeleteFunc(strings.Split(value, ","), func(o string) bool { return h.isSpelt(strings.TrimSpace(o)) })
 		connection[i] = strings.Join(options, ",")
 	}
+}
+
+func (h *ClaimHeader) dropTrailer(trailer http.Header) {
+	for name := range trailer {
+		if h.isSpelt(name) {
+			delete(trailer, name)
+		}
+	}
+}
+
+// trailerFilter is the body of a request with trailers: those arrive when it ends, also ones that were not announced.
+type trailerFilter struct {
+	io.ReadCloser
+	header  *ClaimHeader
+	trailer http.Header
+}
+
+func (f *trailerFilter) Read(p []byte) (int, error) {
+	n, err := f.ReadCloser.Read(p)
+	if err != nil {
+		f.header.dropTrailer(f.trailer)
+	}
+	return n, err
 }
 
 func (h *ClaimHeader) isSpelt(name string) bool {

@@ -246,3 +246,32 @@ func TestAReuseIsLoggedWithItsSession(t *testing.T) {
 func encodedBasic(id, secret string) string {
 	return strings.TrimPrefix(basic(id, secret).Get("Authorization"), "Basic ")
 }
+
+// The documents tell how to keep a token that a client put into a URL out of the access log.
+func TestTheDocumentedFilterKeepsTokensInURLsOutOfTheLog(t *testing.T) {
+	const document = "../docs/operating.md"
+	content, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, filter, found := strings.Cut(string(content), "\t\tformat filter {")
+	filter, _, ended := strings.Cut(filter, "\n\t\t}\n")
+	if !found || !ended {
+		t.Fatalf("%s has no filter", document)
+	}
+	g := prepare(t)
+	caddyfile := g.caddyfile(usualOptions, usualSite)
+	g.load(strings.Replace(caddyfile, "\n\tlog\n", "\n\tlog {\n\t\toutput file "+g.logFile+"\n\t\tformat filter {"+filter+"\n\t\t}\n\t}\n", 1))
+	for _, name := range []string{"access_token", "refresh_token", "token", "client_secret", "password"} {
+		g.do(g.request(http.MethodGet, "/api/x?a=kept&"+name+"=marker-"+name, "", nil)).wantStatus(t, http.StatusUnauthorized)
+	}
+	logs := g.logs()
+	if !strings.Contains(logs, "a=kept") {
+		t.Error("the requests are not in the access log")
+	}
+	for line := range strings.SplitSeq(logs, "\n") {
+		if strings.Contains(line, `"handled request"`) && strings.Contains(line, "marker-") {
+			t.Errorf("a token is in the access log: %s", line)
+		}
+	}
+}

@@ -131,9 +131,15 @@ func (s *Server) familyRevocation(family *tokenstore.Family) tokenstore.Revocati
 	}
 }
 
+// uuidLength is that of a UUID's text form (RFC 9562 §4).
+const uuidLength = 36
+
 // issuedToken returns what the revocation set is asked about. False means that the token isn't one that we could have
 // made.
 func issuedToken(claims *accesstoken.Claims) (tokenstore.Issued, bool) {
+	if len(claims.TokenID) != uuidLength || claims.FamilyID != "" && len(claims.FamilyID) != uuidLength {
+		return tokenstore.Issued{}, false // the parser takes longer spellings, too
+	}
 	id, err := uuid.Parse(claims.TokenID)
 	issued := tokenstore.Issued{TokenID: id, Subject: claims.Subject, ClientID: claims.ClientID}
 	if err == nil && claims.FamilyID != "" {
