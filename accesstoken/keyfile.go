@@ -25,7 +25,7 @@ func ParsePrivateKeys(content []byte, algorithm Algorithm) ([]*Key, error) {
 	for _, raw := range raws {
 		private, ok := raw.key.(crypto.Signer)
 		if !ok {
-			return nil, fmt.Errorf("it holds a key of type %T where a private key is needed", raw.key)
+			return nil, errors.New("it holds a public key where a private key is needed")
 		}
 		if raw.algorithm != "" && algorithm != "" && raw.algorithm != algorithm {
 			return nil, fmt.Errorf("it holds a key for %s where one for %s is needed", raw.algorithm, algorithm)

@@ -137,7 +137,7 @@ func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 }
 
 func (s *Signing) unmarshal(d *caddyfile.Dispenser) error {
-	if _, err := flag(d); err != nil {
+	if err := blockOnly(d); err != nil {
 		return err
 	}
 	return eachOption(d, func(name string) (err error) {
@@ -158,7 +158,7 @@ func (s *Signing) unmarshal(d *caddyfile.Dispenser) error {
 }
 
 func (a *AccessToken) unmarshal(d *caddyfile.Dispenser) error {
-	if _, err := flag(d); err != nil {
+	if err := blockOnly(d); err != nil {
 		return err
 	}
 	return eachOption(d, func(name string) (err error) {
@@ -175,7 +175,7 @@ func (a *AccessToken) unmarshal(d *caddyfile.Dispenser) error {
 }
 
 func (r *RefreshToken) unmarshal(d *caddyfile.Dispenser) error {
-	if _, err := flag(d); err != nil {
+	if err := blockOnly(d); err != nil {
 		return err
 	}
 	return eachOption(d, func(name string) (err error) {

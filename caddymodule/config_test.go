@@ -224,7 +224,7 @@ func TestMistakesInJSONAreRefused(t *testing.T) {
 		"an unknown algorithm":             {oauth(`"signing": {"algorithm": "HS256"}`), `signing: algorithm "HS256" is not one of [ES256 ES384 RS256 PS256 EdDSA]`},
 		"a rotation too often":             {oauth(`"signing": {"rotate_every": 1000000000}`), "signing: rotate_every 1s is shorter than 1h (0 means never)"},
 		"a key file that isn't there":      {oauth(`"signing": {"key_file": "` + missing + `"}`), "signing: key_file: open " + missing},
-		"a key file with a public key":     {oauth(`"signing": {"key_file": "` + publicKey + `"}`), "signing: key_file " + publicKey + ": it holds a key of type *ecdsa.PublicKey where a private key is needed"},
+		"a key file with a public key":     {oauth(`"signing": {"key_file": "` + publicKey + `"}`), "signing: key_file " + publicKey + ": it holds a public key where a private key is needed"},
 		"a key file for another algorithm": {oauth(`"signing": {"algorithm": "RS256", "key_file": "` + privateKey + `"}`), "signing: key_file " + privateKey + ": a key for ES256 can't be used with RS256"},
 		"a key file without a key":         {oauth(`"signing": {"key_file": "` + garbage + `"}`), "signing: key_file " + garbage + ": it is neither PEM nor a JSON Web Key"},
 		"a maximal lifetime below 1s":      {oauth(`"refresh_token": {"max_lifetime": 1}`), "max_lifetime has to be at least 1s, or 0 for no limit, not 1ns"},

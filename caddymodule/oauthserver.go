@@ -30,7 +30,7 @@ const (
 const revokedRefreshTokenHeader = "RevokedRefreshToken"
 
 // OAuthServer serves the endpoints of the oauth app: token, revoke and jwks below its path, and the metadata document at
-// its well-known place. Every other request passes through.
+// its well-known place. Whatever else is below its path is answered 404; every other request passes through.
 type OAuthServer struct {
 	// The path that the endpoints are below. Default: /oauth2.
 	Path string `json:"path,omitempty"`
@@ -43,6 +43,7 @@ type OAuthServer struct {
 	logger    *zap.Logger
 	metadata  []byte
 	endpoints map[string]func(http.ResponseWriter, *http.Request)
+	base      string // the path without a slash at the end, empty for the site's root
 }
 
 // CaddyModule returns the Caddy module information.
@@ -70,6 +71,7 @@ func (h *OAuthServer) Provision(ctx caddy.Context) error {
 	if h.metadata, err = metadataDocument(&h.app.config, base); err != nil {
 		return fmt.Errorf("making the metadata document: %w", err)
 	}
+	h.base = base
 	h.endpoints = map[string]func(http.ResponseWriter, *http.Request){
 		base + tokenPath:     h.serveForm(h.token),
 		base + revokePath:    h.serveForm(h.revoke),
@@ -81,14 +83,28 @@ func (h *OAuthServer) Provision(ctx caddy.Context) error {
 
 func (h *OAuthServer) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	serve, ok := h.endpoints[r.URL.Path]
-	if !ok {
+	if !ok && !h.owns(r.URL.Path) {
 		return next.ServeHTTP(w, r)
+	}
+	if !ok {
+		serve = h.noEndpoint
 	}
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	requestID := newRequestID(repl)
 	setCommonHeaders(w.Header(), requestID)
 	serve(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, requestID)))
 	return nil
+}
+
+// owns reports whether a path is below the handler's own. The site's root it shares with others.
+func (h *OAuthServer) owns(path string) bool {
+	rest, ok := strings.CutPrefix(path, h.base)
+	return ok && h.base != "" && strings.HasPrefix(rest, "/")
+}
+
+// noEndpoint answers for what is below the base path and isn't there. Without it, Caddy would answer with an empty 200.
+func (h *OAuthServer) noEndpoint(w http.ResponseWriter, r *http.Request) {
+	h.refuse(w, r, http.StatusNotFound, invalidRequest("There is no such endpoint."))
 }
 
 // formEndpoint serves a request whose form was read. It answers unless it returns an error.

@@ -46,7 +46,10 @@ func unknownOption(d *caddyfile.Dispenser, name string, known ...string) error {
 func oneValue(d *caddyfile.Dispenser) (string, error) {
 	name := d.Val()
 	arguments := d.RemainingArgs()
-	if len(arguments) != 1 || arguments[0] == "" {
+	if len(arguments) == 1 && arguments[0] == "" {
+		return "", d.Errf("%s is empty; if it is written as {$…}, what that stands for isn't set", name)
+	}
+	if len(arguments) != 1 {
 		return "", d.Errf("%s takes one value; put one with spaces in quotes", name)
 	}
 	return arguments[0], nil
@@ -127,6 +130,15 @@ func onOff(d *caddyfile.Dispenser) (bool, error) {
 		return false, d.Errf("%s is on or off, not %q", name, value)
 	}
 	return value == "on", nil
+}
+
+// blockOnly makes sure that an option has its block and nothing before it.
+func blockOnly(d *caddyfile.Dispenser) error {
+	name := d.Val()
+	if len(d.RemainingArgs()) > 0 {
+		return d.Errf("%s takes a block, and its options stand in it on lines of their own", name)
+	}
+	return nil
 }
 
 // flag reads an option without arguments.

@@ -24,9 +24,7 @@ func TestRFCMetadata(t *testing.T) {
 
 	t.Run("row 135: the document is at the well-known path", func(t *testing.T) {
 		document.wantStatus(t, http.StatusOK)
-		if len(get("/oauth2"+metadataURL).body) != 0 {
-			t.Fatal("it is at another path, too")
-		}
+		get("/oauth2"+metadataURL).wantStatus(t, http.StatusNotFound)
 	})
 
 	t.Run("row 136: the issuer is the configured one", func(t *testing.T) {

@@ -358,12 +358,14 @@ func TestRFCRequestRedirects(t *testing.T) {
 		{http.MethodPost, "/oauth2/revoke", http.StatusOK},
 		{http.MethodPost, "/oauth2/token?redirect_uri=https://evil.example.com", http.StatusOK},
 		{http.MethodGet, "/oauth2/token", http.StatusMethodNotAllowed},
-		{http.MethodPost, "/oauth2/token/", http.StatusTeapot},
-		{http.MethodPost, "/oauth2//token", http.StatusTeapot},
+		{http.MethodPost, "/oauth2/token/", http.StatusNotFound},
+		{http.MethodPost, "/oauth2//token", http.StatusNotFound},
 		{http.MethodPost, "//oauth2/token", http.StatusTeapot},
-		{http.MethodPost, "/oauth2/./token", http.StatusTeapot},
-		{http.MethodPost, "/oauth2/Token", http.StatusTeapot},
+		{http.MethodPost, "/oauth2/./token", http.StatusNotFound},
+		{http.MethodPost, "/oauth2/Token", http.StatusNotFound},
+		{http.MethodGet, "/oauth2/introspect", http.StatusNotFound},
 		{http.MethodGet, "/oauth2", http.StatusTeapot},
+		{http.MethodGet, "/oauth2x", http.StatusTeapot},
 	}
 	for _, test := range cases {
 		t.Run("row 18: "+test.method+" "+test.path+" is not redirected", func(t *testing.T) {

@@ -48,7 +48,8 @@ func (s *Server) signIn(r TokenRequest) (*User, *Error) {
 	}
 	if !ok {
 		s.throttle.failed(userPrefix+r.Username, r.Client.Address)
-		return nil, refuse(InvalidGrant, "The user name or the password is not right.")
+		return nil, refuse(InvalidGrant, "The user name or the password is not right.").
+			because("a sign-in at client %.64q", r.Client.ClientID)
 	}
 	s.throttle.succeeded(userPrefix+r.Username, r.Client.Address)
 	return user, nil

@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,8 +67,8 @@ func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
 	}
-	if err := makePrivate(o.Directory); err != nil {
-		return nil, fmt.Errorf("making the store's directory: %w", err)
+	if err := prepareDirectory(o.Directory); err != nil {
+		return nil, fmt.Errorf("preparing the store's directory: %w", err)
 	}
 	if o.FreeSpace == nil {
 		o.FreeSpace = freeSpace
@@ -74,9 +77,12 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("opening the Badger store: %w", err)
 	}
 	db, err := badgerdb.Open(databaseOptions(o))
+	if err != nil && strings.Contains(err.Error(), "Cannot acquire directory lock") {
+		return nil, fmt.Errorf("opening the Badger store in %s: another process is using it, and a directory serves one at a time: %w",
+			o.Directory, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("opening the Badger store in %s (a directory serves one process at a time: "+
-			"is another one using it?): %w", o.Directory, err)
+		return nil, fmt.Errorf("opening the Badger store in %s: %w", o.Directory, err)
 	}
 	s := &Store{
 		db:          db,
@@ -95,17 +101,37 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// makePrivate makes the directory, or closes one that is there to others: the database holds private keys, and Badger's
-// files are readable by everybody who gets at them.
-func makePrivate(directory string) error {
+// prepareDirectory makes the directory, or closes one that is there to others: the database holds private keys, and
+// Badger's files are readable by everybody who gets at them. A directory that serves something else is left alone.
+func prepareDirectory(directory string) error {
 	if err := os.MkdirAll(directory, 0o700); err != nil {
 		return err
+	}
+	entries, err := os.ReadDir(directory)
+	if err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(entries, func(e os.DirEntry) bool { return !isBadgers(e.Name()) }); i >= 0 {
+		return fmt.Errorf("%s holds something else, %s: give the store a directory of its own", directory, entries[i].Name())
 	}
 	found, err := os.Stat(directory)
 	if err != nil || found.Mode().Perm()&0o077 == 0 {
 		return err
 	}
-	return os.Chmod(directory, found.Mode().Perm()&^0o077)
+	if err := os.Chmod(directory, found.Mode().Perm()&^0o077); err != nil {
+		return fmt.Errorf("it has to belong to the user that the gateway runs as: %w", err)
+	}
+	return nil
+}
+
+// isBadgers reports whether a file is one that Badger makes, or one that stands at the root of every file system.
+func isBadgers(name string) bool {
+	switch filepath.Ext(name) {
+	case ".mem", ".sst", ".vlog":
+		return true
+	}
+	return slices.Contains([]string{"DISCARD", "KEYREGISTRY", "LOCK", "REWRITE-KEYREGISTRY", "lost+found"}, name) ||
+		strings.HasPrefix(name, badgerdb.ManifestFilename)
 }
 
 // databaseOptions are chosen for a proxy with small records, not for a database server.

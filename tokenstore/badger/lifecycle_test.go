@@ -406,3 +406,34 @@ func records(t *testing.T, store tokenstore.Store, directory string) map[string]
 	}
 	return found
 }
+
+func TestADirectoryThatHoldsSomethingElseIsLeftAlone(t *testing.T) {
+	directory := t.TempDir()
+	if err := os.Chmod(directory, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(directory, "a.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := badger.Open(badger.Options{Directory: directory})
+	if err == nil || !strings.Contains(err.Error(), directory) || !strings.Contains(err.Error(), "a directory of its own") {
+		t.Fatalf("got %v, want an error that names the directory", err)
+	}
+	found, err := os.Stat(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found.Mode().Perm() != 0o755 {
+		t.Errorf("the directory's mode is %o now", found.Mode().Perm())
+	}
+}
+
+func TestAFirstStartThatWasCutOffIsNoObstacle(t *testing.T) {
+	directory := t.TempDir()
+	if err := os.WriteFile(filepath.Join(directory, "LOCK"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store := open(t, directory)
+	create(t, store)
+	closeStore(t, store)
+}
