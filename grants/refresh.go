@@ -193,7 +193,8 @@ func (s *Server) replay(ctx context.Context, family *tokenstore.Family, r refres
 // punishReuse ends a family because a refresh token of it was presented again: either that one is stolen or the one that
 // is current (RFC 9700 §4.14.2).
 func (s *Server) punishReuse(ctx context.Context, family *tokenstore.Family) *Error {
-	if err := s.store.Revoke(ctx, s.familyRevocation(family)); err != nil {
+	// Who presents a used token can't call that off by hanging up.
+	if err := s.store.Revoke(context.WithoutCancel(ctx), s.familyRevocation(family)); err != nil {
 		return Unavailable(fmt.Errorf("revoking token family %s after a reuse: %w", family.ID, err))
 	}
 	s.observe(ctx, familyEvent(RefreshTokenReused, family))

@@ -45,6 +45,7 @@ func (s *Server) Revoke(ctx context.Context, r RevocationRequest) (RevocationRes
 	if r.Token == "" {
 		return RevocationResult{}, client, refuse(InvalidRequest, "The parameter token is missing.")
 	}
+	ctx = context.WithoutCancel(ctx) // who signs out while leaving is signed out
 	kinds := []func(context.Context, *Client, string) (RevocationResult, bool, *Error){
 		s.revokeAccessToken, s.revokeRefreshToken,
 	}

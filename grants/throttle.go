@@ -1,6 +1,7 @@
 package grants
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"time"
 
@@ -28,7 +29,7 @@ type throttle struct {
 }
 
 type throttleKey struct {
-	name    string // of a client or a user; empty for the address as a whole
+	name    [sha256.Size]byte // digest of a client's or a user's, whose length is the caller's; zero for the address as a whole
 	address netip.Prefix
 }
 
@@ -46,7 +47,7 @@ func (t *throttle) keys(name string, address netip.Addr) [2]throttleKey {
 		bits = 64
 	}
 	network, _ := address.Prefix(bits) // the zero Prefix for the zero Addr
-	return [2]throttleKey{{name: name, address: network}, {address: network}}
+	return [2]throttleKey{{name: sha256.Sum256([]byte(name)), address: network}, {address: network}}
 }
 
 // admit refuses an attempt if too many before it have failed.

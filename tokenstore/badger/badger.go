@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	badgerdb "github.com/dgraph-io/badger/v4"
@@ -54,6 +55,10 @@ type Store struct {
 	open   sync.RWMutex
 	closed bool
 
+	// failure is why the store answers nothing more; nil while it does.
+	failure   atomic.Pointer[error]
+	commitTxn func(txn *badgerdb.Txn) error
+
 	changes  chan *change
 	stop     chan struct{}
 	finished sync.WaitGroup
@@ -90,6 +95,7 @@ func Open(o Options) (*Store, error) {
 		freeSpace:   o.FreeSpace,
 		clock:       o.Clock,
 		revocations: tokenstore.NewRevocationSet(),
+		commitTxn:   (*badgerdb.Txn).Commit,
 		changes:     make(chan *change, maxGroup),
 		stop:        make(chan struct{}),
 	}
@@ -176,6 +182,10 @@ func (s *Store) enter() error {
 	if s.closed {
 		s.open.RUnlock()
 		return tokenstore.ErrClosed
+	}
+	if failure := s.failure.Load(); failure != nil {
+		s.open.RUnlock()
+		return *failure
 	}
 	return nil
 }

@@ -94,8 +94,12 @@ func (s *Store) commit(group []*change) {
 			return
 		}
 	}
-	if err := txn.Commit(); err != nil {
-		fail(group, fmt.Errorf("committing to the Badger store: %w", err))
+	if err := s.commitTxn(txn); err != nil {
+		// Badger shows what it wrote before it is synced. After a failed sync nobody knows what is on disk, and what can be
+		// read may be what was answered as failed: nothing is to be answered from it.
+		err = fmt.Errorf("the Badger store in %s failed to commit and answers nothing more; mend the disk and restart: %w", s.directory, err)
+		s.failure.Store(&err)
+		fail(group, err)
 		return
 	}
 	for _, c := range group {
