@@ -266,7 +266,7 @@ func (h *OAuthServer) metadataDocument(*http.Request) ([]byte, error) { return h
 // everybody.
 func (h *OAuthServer) refuse(w http.ResponseWriter, r *http.Request, status int, refused *grants.Error) {
 	level := zap.DebugLevel
-	if status >= http.StatusInternalServerError && refused.Cause != nil {
+	if status >= http.StatusInternalServerError && refused.Cause != nil && r.Context().Err() == nil { // not one who hung up
 		level = zap.ErrorLevel
 	}
 	if entry := h.logger.Check(level, "request refused"); entry != nil {
