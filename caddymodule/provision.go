@@ -268,7 +268,11 @@ func (c *Client) provisionProof(r resolver, client *grants.Client) (err error) {
 			return err
 		}
 		// A file that holds a secret usually ends in a line break.
-		client.Secret = grants.DigestCredential(sha256.Sum256([]byte(strings.TrimRight(secret, "\r\n"))))
+		secret = strings.TrimRight(secret, "\r\n")
+		if secret == "" {
+			return errors.New("secret: there is nothing but line breaks in it")
+		}
+		client.Secret = grants.DigestCredential(sha256.Sum256([]byte(secret)))
 	case c.SecretSHA256 != "":
 		digest, err := parseSHA256("secret_sha256", c.SecretSHA256)
 		if err != nil {

@@ -179,8 +179,9 @@ func (s *Server) replay(ctx context.Context, family *tokenstore.Family, r refres
 	if expiry.After(family.AccessExpiry) {
 		expiry = family.AccessExpiry
 	}
-	// Not before the rotation's own access token: the rotation may have revoked what was issued up to then.
-	issued := later(r.now, accessTokenMoment(family))
+	// Issued at the moment of the rotation's own access token: not before, for the rotation may have revoked what was issued
+	// up to then, and not after, for the next rotation may revoke what was issued up to that one.
+	issued := accessTokenMoment(family)
 	access, err := s.mint(r.client, family, r.scopes, r.audience, issued, expiry)
 	if err != nil {
 		return nil, internal(err)
